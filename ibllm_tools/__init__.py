@@ -1,0 +1,67 @@
+"""Senses for any LLM inside LangChain: ImageBind-LLM (arXiv 2309.03905).
+
+Names are imported on first use, so that `import ibllm_tools` stays fast and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibllm_tools.cache import VisualCache
+    from ibllm_tools.chat_models import ChatImageBindLLM
+    from ibllm_tools.embeddings import ImageBindEmbeddings
+    from ibllm_tools.errors import (
+        CheckpointError,
+        ConfigurationError,
+        IbllmError,
+        MediaError,
+        MissingExtraError,
+    )
+    from ibllm_tools.media import Media, MediaPolicy
+    from ibllm_tools.model import ImageBindLLM, ImageBindLLMConfig, ImageBindLLMProcessor
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ChatImageBindLLM": "chat_models",
+    "CheckpointError": "errors",
+    "ConfigurationError": "errors",
+    "IbllmError": "errors",
+    "ImageBindEmbeddings": "embeddings",
+    "ImageBindLLM": "model",
+    "ImageBindLLMConfig": "model",
+    "ImageBindLLMProcessor": "model",
+    "Media": "media",
+    "MediaError": "errors",
+    "MediaPolicy": "media",
+    "MissingExtraError": "errors",
+    "VisualCache": "cache",
+}
+
+__all__ = [
+    "ChatImageBindLLM",
+    "CheckpointError",
+    "ConfigurationError",
+    "IbllmError",
+    "ImageBindEmbeddings",
+    "ImageBindLLM",
+    "ImageBindLLMConfig",
+    "ImageBindLLMProcessor",
+    "Media",
+    "MediaError",
+    "MediaPolicy",
+    "MissingExtraError",
+    "VisualCache",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562 hands out classes of any type
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

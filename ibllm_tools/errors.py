@@ -1,0 +1,40 @@
+"""The errors that this package raises on purpose.
+
+```
+IbllmError
+├── MediaError         a medium that cannot be read, is not what it says, or is not allowed
+├── CheckpointError    weights or a model folder that do not fit; names the keys or files
+├── ConfigurationError options that cannot work together; says which value would
+└── MissingExtraError  an optional package that is not installed; says the pip command
+```
+
+Each message tells what was found, what was expected and the next step.
+"""
+
+from __future__ import annotations
+
+
+class IbllmError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class MediaError(IbllmError, ValueError):
+    """A medium could not be read, is not what it says, or is not allowed by the policy."""
+
+
+class CheckpointError(IbllmError, ValueError):
+    """Weights or a model folder do not fit; the message names the keys or files."""
+
+
+class ConfigurationError(IbllmError, ValueError):
+    """Options cannot work together; the message says which value would."""
+
+
+class MissingExtraError(IbllmError, ImportError):
+    """An optional package is missing; the message holds the command that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """Name the missing `package` and the `extra` that brings it."""
+        super().__init__(
+            f"{package} is not installed, and this needs it; run `pip install ibllm-tools[{extra}]`"
+        )
