@@ -1,0 +1,28 @@
+"""ImageBind's trunks: any medium becomes one vector in a joint space."""
+
+from ibllm_tools.encoder.configuration import (
+    AudioConfig,
+    DepthConfig,
+    ImageBindConfig,
+    ImuConfig,
+    PointConfig,
+    TextConfig,
+    ThermalConfig,
+    VisionConfig,
+    trunk_of,
+)
+from ibllm_tools.encoder.imagebind import ImageBind, Stages
+
+__all__ = [
+    "AudioConfig",
+    "DepthConfig",
+    "ImageBind",
+    "ImageBindConfig",
+    "ImuConfig",
+    "PointConfig",
+    "Stages",
+    "TextConfig",
+    "ThermalConfig",
+    "VisionConfig",
+    "trunk_of",
+]
