@@ -1,0 +1,32 @@
+"""Items to tensors, one module per modality, and whole batches of them."""
+
+from __future__ import annotations
+
+from ibllm_tools.preprocess.audio import audio_to_clips, log_mel, mel_images, resample
+from ibllm_tools.preprocess.config import PreprocessConfig
+from ibllm_tools.preprocess.image import (
+    image_to_pixels,
+    map_to_pixels,
+    normalize_pixels,
+    stretch_disparity,
+)
+from ibllm_tools.preprocess.points import normalize_points, points_to_cloud, resample_points
+from ibllm_tools.preprocess.text import ClipTokenizer, clip_tokenizer, tokenize
+
+__all__ = [
+    "ClipTokenizer",
+    "PreprocessConfig",
+    "audio_to_clips",
+    "clip_tokenizer",
+    "image_to_pixels",
+    "log_mel",
+    "map_to_pixels",
+    "mel_images",
+    "normalize_pixels",
+    "normalize_points",
+    "points_to_cloud",
+    "resample",
+    "resample_points",
+    "stretch_disparity",
+    "tokenize",
+]
