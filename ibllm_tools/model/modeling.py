@@ -1,0 +1,571 @@
+"""`ImageBindLLM`: encoder, cache, bind network and base LLM as one transformers model.
+
+```
+media -> sense -> features (B, joint) -> bind -> injection (L, B, 1, H, D) -> base LLM
+```
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+
+from ibllm_tools.bind import BindNetwork
+from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.injection import (
+    Injection,
+    WordOffsets,
+    adapter_tokens,
+    add_word_offsets,
+    expand_rows,
+    gated_values,
+)
+from ibllm_tools.llm import (
+    LORA_RANK,
+    DeltaLinear,
+    add_deltas,
+    base_projection,
+    injects,
+    inspect_llm,
+    merge_deltas,
+    named_deltas,
+    named_norms,
+    use_injecting_attention,
+)
+from ibllm_tools.model import loading
+from ibllm_tools.model.configuration import ImageBindLLMConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    from ibllm_tools.cache import CacheSettings, VisualCache
+    from ibllm_tools.encoder import ImageBind
+    from ibllm_tools.llm import LlmShape
+    from ibllm_tools.preprocess import MediaBatch
+
+Stage = Literal["bind", "instruct"]
+IGNORED_LABEL = -100
+QUERY_STD = 0.02
+POINT_DIVISOR = 5.0
+
+
+class ImageBindLLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """A causal LM with senses.
+
+    Without media it computes exactly what its base LLM (with the LLM's deltas) computes.
+
+    Args:
+        config: Sizes and choices.
+        llm: The base LLM; made from `config.text_config` with fresh weights when None.
+        encoder: The encoder of media; made from `config.encoder_config` when None, and absent
+            when that is None too: such a model takes `features`.
+        cache: A visual cache.
+
+    Source: ImageBind-LLM (arXiv 2309.03905), in the form of its released code by default.
+    """
+
+    config_class = ImageBindLLMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: ImageBindLLMConfig,
+        llm: PreTrainedModel | None = None,
+        encoder: ImageBind | None = None,
+        cache: VisualCache | None = None,
+    ) -> None:
+        if llm is None and config.text_config is None:
+            raise ConfigurationError("text_config is None; give it, or pass llm=")
+        super().__init__(config)
+        self.llm = llm or AutoModelForCausalLM.from_config(config.text_config)
+        config.text_config = self.llm.config
+        use_injecting_attention(self.llm)
+        shape = inspect_llm(self.llm)
+        if encoder is None and config.encoder_config is not None:
+            from ibllm_tools.encoder import ImageBind
+
+            encoder = ImageBind(config.encoder_config)
+        self.encoder = encoder
+        self._cache: VisualCache | Callable[[], VisualCache] | None = cache
+        self.bind_network = BindNetwork(
+            config.joint_dim,
+            shape.dim,
+            n_blocks=config.n_bind_blocks,
+            hidden_dim=config.bind_hidden_dim,
+            legacy=config.legacy_bind,
+        )
+        self._add_gates(shape)
+        if config.lora_rank or config.added_bias:
+            add_deltas(self.llm, config.lora_rank, bias=config.added_bias)
+        self.generation_config = self.llm.generation_config
+        self.post_init()
+
+    def _add_gates(self, shape: LlmShape) -> None:
+        """Make closed gates and the prefix queries, and for Eq. 2 the hooks that add offsets."""
+        n_layers = self.n_injected_layers
+        if not 0 < n_layers <= shape.n_layers:
+            raise ConfigurationError(
+                f"n_injected_layers={n_layers}, expected 1 to {shape.n_layers}, or None for all"
+            )
+        if self.config.injection_form == "words":
+            self.gates = nn.Parameter(torch.zeros(n_layers, 1))
+            self.prefix_query = None
+            for layer in shape.layers[-n_layers:]:
+                layer.register_forward_pre_hook(add_word_offsets, with_kwargs=True)
+        else:
+            self.gates = nn.Parameter(torch.zeros(n_layers, shape.n_heads))
+            queries = torch.empty(n_layers, self.config.n_queries, shape.dim)
+            self.prefix_query = nn.Parameter(queries.normal_(std=QUERY_STD))
+
+    def init_weights(self) -> None:
+        """Do nothing: every part has initialised its own weights."""
+
+    @classmethod
+    def from_llm(
+        cls,
+        llm: PreTrainedModel | str | Path,
+        encoder: ImageBind | None = None,
+        cache: VisualCache | None = None,
+        *,
+        llm_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Give an LLM untrained senses, with closed gates.
+
+        Args:
+            llm: A causal LM of transformers, or its folder or hub id.
+            encoder: Its `config.joint_dim` sets that of the model.
+            cache: A visual cache.
+            llm_options: For loading the LLM: `dtype`, `device_map`, `quantization_config`...
+            **options: Fields of `ImageBindLLMConfig`.
+        """
+        if not isinstance(llm, PreTrainedModel):
+            options.setdefault("base_llm", str(llm))
+            llm = loading.load_llm(llm, **(llm_options or {}))
+        if encoder is not None:
+            options.setdefault("joint_dim", encoder.config.joint_dim)
+            options.setdefault("encoder_config", encoder.config)
+        model = cls(ImageBindLLMConfig(llm.config, **options), llm, encoder, cache)
+        model.bind_network.to(llm.device, llm.dtype)
+        for parameter in (model.gates, model.prefix_query):
+            if parameter is not None:
+                parameter.data = parameter.to(llm.device, llm.dtype)
+        return model
+
+    @cached_property
+    def shape(self) -> LlmShape:
+        """Sizes and layers of the base LLM."""
+        return inspect_llm(self.llm)
+
+    @property
+    def n_injected_layers(self) -> int:
+        """How many of the last layers are injected."""
+        n_layers: int | None = self.config.n_injected_layers
+        return n_layers or self.config.get_text_config(decoder=True).num_hidden_layers
+
+    @property
+    def cache(self) -> VisualCache | None:
+        """The visual cache, read from its folder at first use; None if there is none."""
+        if callable(self._cache):
+            self._cache = self._cache()
+        return self._cache
+
+    @cache.setter
+    def cache(self, cache: VisualCache | None) -> None:
+        self._cache = cache
+
+    # media -> features
+
+    @torch.no_grad()
+    def sense(
+        self, batch: MediaBatch, cache: CacheSettings | bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Turn media into mixed features, one row per request.
+
+        Args:
+            batch: Preprocessed media with rows and weights.
+            cache: Whether retrieval from the visual cache blends the features: True or
+                settings (on), False (off), None (as `config.use_cache_by_default` says).
+
+        Returns:
+            Features (B, joint) and has_media (B,) bool.
+
+        Raises:
+            ConfigurationError: There is no encoder, or no cache where one is asked for.
+        """
+        from ibllm_tools.cache import mix
+
+        batch = self._with_zero_images(batch)
+        embeddings = [self._encoder.encode(name, x) for name, x in batch.inputs.items()]
+        weights = [batch.weights[name] for name in batch.inputs]
+        rows = [batch.rows[name] for name in batch.inputs]
+        has_media = torch.zeros(batch.n_rows, dtype=torch.bool, device=self.device)
+        for owners in rows:
+            has_media[owners.to(self.device)] = True
+        if not embeddings:
+            return torch.zeros(batch.n_rows, self.config.joint_dim, device=self.device), has_media
+        features = mix(embeddings, weights, rows, batch.n_rows).to(self.device)
+        settings = self._cache_settings(cache)
+        if settings is not None:
+            features = torch.where(
+                has_media[:, None], self._required_cache.blend(features, settings), features
+            )
+        return features, has_media
+
+    @torch.no_grad()
+    def image_embeds(
+        self, batch: MediaBatch, cache: CacheSettings | bool | None = False
+    ) -> Tensor:
+        """Mix media into the vector that an unCLIP image decoder takes.
+
+        Args:
+            batch: Preprocessed media with rows and weights; every row has media.
+            cache: As for `sense`; the direction is blended, the length kept.
+
+        Returns:
+            (B, joint), in the scale of embeddings before normalisation.
+
+        Source: the released ImageBind-LLM's image generation; points are divided by 5.
+        """
+        total = torch.zeros(batch.n_rows, self.config.joint_dim, device=self.device)
+        norm = torch.zeros(batch.n_rows, device=self.device)
+        for name, x in batch.inputs.items():
+            head = self._encoder.head(name, x).to(total)
+            rows, weights = batch.rows[name].to(self.device), batch.weights[name].to(total)
+            scale = POINT_DIVISOR if name == "point" else 1.0
+            total.index_add_(0, rows, head * (weights / scale)[:, None])
+            norm.index_add_(0, rows, weights)
+        total = total / (norm[:, None] + 1e-6)
+        settings = self._cache_settings(cache)
+        if settings is None:
+            return total
+        length = total.norm(dim=-1, keepdim=True)
+        return self._required_cache.blend(total / length, settings) * length
+
+    def _with_zero_images(self, batch: MediaBatch) -> MediaBatch:
+        """Give rows without media an all-zero image where the config says so."""
+        if self.config.text_only != "zero_image":
+            return batch
+        owned = {int(row) for rows in batch.rows.values() for row in rows}
+        bare = [row for row in range(batch.n_rows) if row not in owned]
+        if not bare:
+            return batch
+        px = self._encoder.config.vision.image_px
+        return loading.with_images(batch, torch.zeros(len(bare), 3, px, px), bare)
+
+    @property
+    def _encoder(self) -> ImageBind:
+        if self.encoder is None:
+            raise ConfigurationError(
+                "this model has no encoder; pass features= instead of media=, or load one with "
+                "ImageBindLLM.from_llm(llm, encoder=ImageBind.from_pretrained(FOLDER))"
+            )
+        return self.encoder
+
+    @property
+    def _required_cache(self) -> VisualCache:
+        if self.cache is None:
+            raise ConfigurationError(
+                "this model has no visual cache; set model.cache = VisualCache.load(FOLDER), "
+                "or pass cache=False"
+            )
+        return self.cache
+
+    def _cache_settings(self, cache: CacheSettings | bool | None) -> CacheSettings | None:
+        if cache is None:
+            cache = bool(self.config.use_cache_by_default and self._cache is not None)
+        if isinstance(cache, bool):
+            return loading.cache_settings(self.config) if cache else None
+        return cache
+
+    # features -> injection
+
+    def bind(self, features: Tensor) -> Tensor:
+        """Bind features (B, joint) or (B, 1, joint); the result is (B, 1, dim)."""
+        if features.shape[-1] != self.config.joint_dim:
+            raise ConfigurationError(
+                f"features have shape {tuple(features.shape)}, "
+                f"expected (rows, {self.config.joint_dim})"
+            )
+        weight = self.bind_network.proj.weight
+        bound: Tensor = self.bind_network(features.to(weight.device, weight.dtype))
+        return bound[:, None] if bound.ndim == 2 else bound
+
+    def injection(self, features: Tensor, has_media: Tensor | None = None) -> Injection | None:
+        """Compute what is added in the LLM's layers; once per request, not per token.
+
+        Args:
+            features: (B, joint), as from `sense`.
+            has_media: (B,) bool; rows that are False get no injection. All rows when None.
+
+        Returns:
+            (L, B, 1, H, D) for the L injected layers; `AdapterTokens` or `WordOffsets` for the
+            other forms; None if no row has media.
+        """
+        if has_media is not None and not has_media.any():
+            return None
+        return self.inject_bound(self.bind(features), has_media)
+
+    def inject_bound(self, bound: Tensor, has_media: Tensor | None = None) -> Injection:
+        """Compute the injection of bound vectors (B, 1, dim); see `injection`."""
+        if self.prefix_query is None:
+            return self._word_offsets(bound, has_media)
+        tokens = bound[None] + self.prefix_query[:, None]  # (L, B, Q, dim)
+        tokens = tokens.to(self.llm.dtype)
+        attentions = self.shape.attentions[-len(tokens) :]
+        values = [base_projection(attention.v_proj) for attention in attentions]
+        head_dim = self.shape.head_dim
+        if self.config.n_queries == 1:
+            return gated_values(tokens[:, :, 0], values, self.gates, head_dim, has_media)
+        keys = [base_projection(attention.k_proj) for attention in attentions]
+        return adapter_tokens(tokens, keys, values, self.gates, head_dim, has_media)
+
+    def _word_offsets(self, bound: Tensor, has_media: Tensor | None) -> WordOffsets:
+        offsets = self.gates[:, None, :, None] * bound[None]  # (L, B, 1, dim)
+        if has_media is not None:
+            offsets = torch.where(has_media.to(offsets.device)[None, :, None, None], offsets, 0)
+        return WordOffsets(offsets)
+
+    def _resolve(
+        self,
+        media: MediaBatch | None,
+        features: Tensor | None,
+        has_media: Tensor | None,
+        injection: Injection | None,
+        cache: CacheSettings | bool | None,
+    ) -> Injection | None:
+        """Take the one of media, features and injection that is given to an injection."""
+        given = [x is not None for x in (media, features, injection)]
+        if sum(given) > 1:
+            raise ConfigurationError("pass one of media=, features= and injection=, not several")
+        if media is not None:
+            features, has_media = self.sense(media, cache)
+        if features is not None:
+            injection = self.injection(features, has_media)
+        if injection is not None and not injects(self.llm):
+            raise ConfigurationError(
+                "the base LLM's attention was changed, so nothing would be injected; "
+                "use model.set_attn_implementation('sdpa' or 'eager')"
+            )
+        return injection
+
+    # the language model
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        *,
+        media: MediaBatch | None = None,
+        features: Tensor | None = None,
+        has_media: Tensor | None = None,
+        injection: Injection | None = None,
+        cache: CacheSettings | bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Run the LLM over tokens, with at most one of `media`, `features`, `injection`.
+
+        Args:
+            input_ids: (B, T); other arguments up to `logits_to_keep` as in transformers.
+            labels: (B, T); -100 is ignored. If all are, the loss is 0.
+            media: Preprocessed media of each row.
+            features: (B, joint) in place of media.
+            has_media: (B,) bool, with features; rows that are False get no injection.
+            injection: What `self.injection` returned, in place of both.
+            cache: With media; see `sense`.
+
+        Raises:
+            ConfigurationError: Several of media, features and injection, or a wrong width.
+        """
+        injection = self._resolve(media, features, has_media, injection, cache)
+        if injection is not None:
+            kwargs["injection"] = injection
+        output: CausalLMOutputWithPast = self.llm(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        if labels is not None and not (labels[:, 1:] != IGNORED_LABEL).any():
+            output.loss = output.logits.sum() * 0.0
+        return output
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        media: MediaBatch | None = None,
+        features: Tensor | None = None,
+        has_media: Tensor | None = None,
+        injection: Injection | None = None,
+        cache: CacheSettings | bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate as any model of transformers does; media are read once, before the first token.
+
+        Args:
+            inputs: (B, T) prompts, or pass `input_ids=`; pad on the left.
+            media: Preprocessed media of each row.
+            features: (B, joint) in place of media.
+            has_media: (B,) bool, with features.
+            injection: In place of both.
+            cache: With media; see `sense`.
+            **kwargs: `attention_mask`, `max_new_tokens`, `num_beams`, `streamer`...
+        """
+        injection = self._resolve(media, features, has_media, injection, cache)
+        if injection is not None:
+            kwargs["injection"] = injection
+        return super().generate(inputs, **kwargs)
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Repeat each row for beams and several answers, the injection's rows as well."""
+        injection = kwargs.pop("injection", None)
+        ids, kwargs = super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
+        if injection is not None:
+            kwargs["injection"] = (
+                expand_rows(injection, expand_size) if expand_size > 1 else injection
+            )
+        return ids, kwargs
+
+    def set_attn_implementation(self, attn_implementation: str, **_: Any) -> None:
+        """Choose `sdpa` or `eager` for the base LLM, in its injecting form.
+
+        Raises:
+            ConfigurationError: Another implementation.
+        """
+        use_injecting_attention(self.llm, attn_implementation)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The base LLM's token embedding."""
+        embeddings: nn.Module = self.llm.get_input_embeddings()
+        return embeddings
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The base LLM's output layer."""
+        embeddings: nn.Module | None = self.llm.get_output_embeddings()
+        return embeddings
+
+    def get_decoder(self) -> nn.Module:
+        """The base LLM without its output layer."""
+        decoder: nn.Module = self.llm.get_decoder()
+        return decoder
+
+    # training
+
+    def trainable_parameters(self, stage: Stage) -> dict[str, nn.Parameter]:
+        """Name the weights that a stage trains.
+
+        Args:
+            stage: "bind" (bind network, gates, prefix queries) or "instruct" (the LLM's
+                low-rank products, added biases and norms; they are added if absent).
+        """
+        if stage == "bind":
+            heads = ("bind_network.", "gates", "prefix_query")
+            return {n: p for n, p in self.named_parameters() if n.startswith(heads)}
+        if stage != "instruct":
+            raise ConfigurationError(f"stage {stage!r}, expected 'bind' or 'instruct'")
+        self.add_deltas()
+        found = [*named_deltas(self.llm), *named_norms(self.llm)]
+        return {f"llm.{name}": parameter for name, parameter in found}
+
+    def set_phase(self, stage: Stage) -> dict[str, nn.Parameter]:
+        """Freeze all weights but those that the stage trains; returns these by name."""
+        trainable = self.trainable_parameters(stage)
+        self.requires_grad_(requires_grad=False)
+        for parameter in trainable.values():
+            parameter.requires_grad_()
+        return trainable
+
+    def add_deltas(self, rank: int = LORA_RANK) -> None:
+        """Add low-rank products and biases, without effect yet, unless they are there."""
+        if self.config.lora_rank or self.config.added_bias:
+            return
+        add_deltas(self.llm, rank, bias=True)
+        self.config.lora_rank, self.config.added_bias = rank, True
+        self.config.tuned_norms = True
+
+    def merge(self) -> Self:
+        """Fold the LLM's deltas into its weights, so that they cost no time; not to be saved."""
+        merge_deltas(self.llm)
+        return self
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether `merge` has changed the base LLM's weights."""
+        return any(isinstance(m, DeltaLinear) and m.is_merged for m in self.llm.modules())
+
+    # files
+
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """The weights that a save of the adapter holds: bind network, gates, queries, deltas."""
+        names = set(self.trainable_parameters("bind"))
+        if self.config.lora_rank or self.config.added_bias:
+            names |= {f"llm.{name}" for name, _ in named_deltas(self.llm)}
+        if self.config.tuned_norms:
+            names |= {f"llm.{name}" for name, _ in named_norms(self.llm)}
+        return {name: x for name, x in self.state_dict().items() if name in names}
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        *,
+        adapter_only: bool = False,
+        **options: Any,
+    ) -> None:
+        """Write a folder that `from_pretrained` reads; see `ibllm_tools.model.loading`.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Nothing is written when False.
+            adapter_only: Leave LLM, encoder and cache out, and name where they are.
+            **options: `max_shard_size` for the LLM; others of transformers are ignored.
+
+        Raises:
+            ConfigurationError: Deltas were merged, or a part that is left out has no name.
+        """
+        if is_main_process:
+            loading.save(self, save_directory, adapter_only=adapter_only, **options)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, **options: Any
+    ) -> Self:
+        """Load a folder or hub id.
+
+        Args:
+            pretrained_model_name_or_path: What `save_pretrained` or `ibllm convert` wrote.
+            **options: `dtype` (as saved when not given, float16 widened to float32 on CPU),
+                `device_map`, `attn_implementation`, `quantization_config`; `revision`, `token`,
+                `cache_dir`, `local_files_only` for the hub.
+
+        Raises:
+            CheckpointError: A file is missing, or keys do not fit; names them.
+        """
+        model: Self = loading.load(cls, pretrained_model_name_or_path, **options)
+        return model
