@@ -11,6 +11,7 @@ from ibllm_tools.encoder.configuration import (
     VisionConfig,
     trunk_of,
 )
+from ibllm_tools.encoder.grouping import PointGroups, group_points
 from ibllm_tools.encoder.imagebind import ImageBind, Stages
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "ImageBindConfig",
     "ImuConfig",
     "PointConfig",
+    "PointGroups",
     "Stages",
     "TextConfig",
     "ThermalConfig",
     "VisionConfig",
+    "group_points",
     "trunk_of",
 ]

@@ -9,6 +9,7 @@ from torch import nn
 from ibllm_tools.encoder.blocks import Trunk
 from ibllm_tools.encoder.configuration import ImageBindConfig
 from ibllm_tools.encoder.heads import EndTokenHead, FirstTokenHead, postprocessor
+from ibllm_tools.encoder.point_trunk import PointTrunk
 from ibllm_tools.encoder.preprocessors import (
     INIT_STD,
     ImuPreprocessor,
@@ -23,8 +24,6 @@ def build_trunk(trunk: str, config: ImageBindConfig) -> dict[str, nn.Module]:
     """Build a trunk's modules, by the name of the part that holds them; postprocessor last."""
     sizes: Any = config.trunks[trunk]
     if trunk == "point":
-        from ibllm_tools.encoder.point_trunk import PointTrunk
-
         body: dict[str, nn.Module] = {"point_trunk": PointTrunk(sizes)}
         head: nn.Module = FirstTokenHead(sizes.projection_dim, config.joint_dim)
     else:
@@ -39,7 +38,7 @@ def build_trunk(trunk: str, config: ImageBindConfig) -> dict[str, nn.Module]:
     return {**parts, "modality_postprocessors": postprocessor(trunk)}
 
 
-def _preprocessor(trunk: str, sizes: Any) -> nn.Module:  # noqa: ANN401 - one of the trunk configs
+def _preprocessor(trunk: str, sizes: Any) -> nn.Module:
     if trunk == "vision":
         return vision_preprocessor(sizes)
     if trunk == "text":
@@ -51,7 +50,7 @@ def _preprocessor(trunk: str, sizes: Any) -> nn.Module:  # noqa: ANN401 - one of
     return grey_preprocessor(sizes, "depth_stem" if trunk == "depth" else "rgbt_stem")
 
 
-def _transformer(trunk: str, sizes: Any) -> Trunk:  # noqa: ANN401 - one of the trunk configs
+def _transformer(trunk: str, sizes: Any) -> Trunk:
     """Vision norms its tokens first; all but vision and text have a learnt key and value."""
     return Trunk(
         sizes.width,
@@ -64,7 +63,7 @@ def _transformer(trunk: str, sizes: Any) -> Trunk:  # noqa: ANN401 - one of the 
     )
 
 
-def _head(trunk: str, sizes: Any, joint_dim: int) -> nn.Module:  # noqa: ANN401 - as above
+def _head(trunk: str, sizes: Any, joint_dim: int) -> nn.Module:
     if trunk == "text":
         return EndTokenHead(sizes.width, joint_dim)
     dropout = sizes.head_dropout if trunk == "imu" else None

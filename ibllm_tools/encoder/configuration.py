@@ -209,7 +209,7 @@ class ImageBindConfig(PretrainedConfig):  # type: ignore[misc]
         thermal: ThermalConfig | dict[str, Any] | None = _HUGE,
         imu: ImuConfig | dict[str, Any] | None = _HUGE,
         point: PointConfig | dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - transformers' own fields
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.joint_dim = joint_dim
@@ -222,7 +222,7 @@ class ImageBindConfig(PretrainedConfig):  # type: ignore[misc]
         self.point: PointConfig | None = _read("point", point)
 
     @classmethod
-    def only(cls, *, joint_dim: int = 1024, **trunks: Any) -> ImageBindConfig:  # noqa: ANN401
+    def only(cls, *, joint_dim: int = 1024, **trunks: Any) -> ImageBindConfig:
         """Make a config that has the named trunks and no others."""
         return cls(joint_dim=joint_dim, **{name: trunks.get(name) for name in TRUNKS})
 
@@ -234,7 +234,7 @@ class ImageBindConfig(PretrainedConfig):  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
-        plain: dict[str, Any] = super().to_dict()
+        plain: dict[str, Any] = {"model_type": self.model_type, "joint_dim": self.joint_dim}
         for name in TRUNKS:
             config = getattr(self, name)
             plain[name] = None if config is None else asdict(config)
@@ -245,7 +245,7 @@ class ImageBindConfig(PretrainedConfig):  # type: ignore[misc]
         return self.to_dict()
 
 
-def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - one of the trunk configs
+def _read(name: str, value: Any) -> Any:
     """Turn a dict of fields into the trunk's config."""
     if value is None or not isinstance(value, dict):
         return value

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ibllm_tools.encoder.build import build_trunk
 from ibllm_tools.encoder.configuration import TRUNKS, ImageBindConfig, trunk_of
+from ibllm_tools.encoder.grouping import PointGroups
 from ibllm_tools.encoder.storage import (
     CONFIG_FILE,
     check_fit,
@@ -145,7 +146,7 @@ class ImageBind(nn.Module):
                 if trunk not in self.loaded:
                     self._attach(trunk, self._read(trunk))
 
-    def encode(self, modality: str, x: Tensor) -> Tensor:
+    def encode(self, modality: str, x: Tensor | PointGroups) -> Tensor:
         """Map a batch of one modality to the joint space.
 
         Args:
@@ -153,6 +154,7 @@ class ImageBind(nn.Module):
             x: (B, ...) one item per row, or (B, S, ...) with S clips per row. Items are
                 image (3, px, px), video (3, n_frames, px, px), text (T,), audio (1, mels, frames),
                 depth and thermal (1, px, px), imu (channels, samples), point (N, 3).
+                Clouds that were grouped before come as `PointGroups`.
 
         Returns:
             (B, joint): normalised, times the logit scale, averaged over clips and then not
@@ -164,26 +166,26 @@ class ImageBind(nn.Module):
         """
         return self.stages(modality, x).out
 
-    def head(self, modality: str, x: Tensor) -> Tensor:
+    def head(self, modality: str, x: Tensor | PointGroups) -> Tensor:
         """Like `encode`, before normalisation: (B, joint), averaged over clips."""
         head = self.stages(modality, x).head
-        return head.unflatten(0, (x.shape[0], -1)).mean(1)
+        return head.unflatten(0, (_n_rows(x), -1)).mean(1)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor | PointGroups]) -> dict[str, Tensor]:
         """Encode a batch per modality."""
         return {modality: self.encode(modality, x) for modality, x in inputs.items()}
 
-    def stages(self, modality: str, x: Tensor) -> Stages:
+    def stages(self, modality: str, x: Tensor | PointGroups) -> Stages:
         """Encode and keep the results of all steps; arguments and errors as in `encode`."""
         trunk = trunk_of(modality)
         self.load(trunk)
-        n_rows = x.shape[0]
-        x = self._fold(modality, trunk, x)
-        if x.is_floating_point():
-            x = x.to(self._dtype(trunk))
+        n_rows = _n_rows(x)
+        if isinstance(x, Tensor):
+            x = self._fold(modality, trunk, x)
         if trunk == "point":
             tokens, mixed = self.point_trunk(x)  # type: ignore[misc]
         else:
+            x = x.to(self._dtype(trunk)) if x.is_floating_point() else x  # type: ignore[union-attr]
             tokens = self._part("modality_preprocessors", trunk)(x)
             mixed = self._part("modality_trunks", trunk)(tokens)
         head: Tensor = self._part("modality_heads", trunk)(mixed, x)
@@ -264,3 +266,7 @@ class ImageBind(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._lock = RLock()
+
+
+def _n_rows(x: Tensor | PointGroups) -> int:
+    return x.xyz.shape[0] if isinstance(x, PointGroups) else x.shape[0]
