@@ -1,0 +1,221 @@
+"""The whole model against the numbers of the released ImageBind-LLM code."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.model.released import (
+    adapter_config,
+    adapter_state,
+    llama_config,
+    llama_state,
+)
+
+pytestmark = pytest.mark.golden
+
+FOLDER = "imagebind_llm_tiny"
+VARIANTS = ["full_query", "last_layers", "legacy_bridge", "pretrain_phase", "end_to_end"]
+STUBBED = VARIANTS[:4]
+
+
+def build(golden, variant, **options):
+    """The variant's model, loaded as `ibllm convert` loads released files."""
+    place = f"{FOLDER}/{variant}"
+    sizes = golden.json(f"{place}/config.json")
+    base, adapter = (golden.tensors(f"{place}/{name}.safetensors") for name in ("llama", "adapter"))
+    text_config = llama_config(sizes["params_json"], base, sizes["model"]["max_seq_len"])
+    config = adapter_config(adapter, text_config, **options)
+    llm = AutoModelForCausalLM.from_config(text_config)
+    llm.load_state_dict(llama_state(base, text_config), strict=True)
+    model = ImageBindLLM(config, llm)
+    weights = adapter_state(adapter, config)
+    expected = model.adapter_state_dict().keys() | {
+        key for key in weights if key.endswith("norm.weight")
+    }
+    assert weights.keys() == expected
+    model.load_state_dict(weights, strict=False)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def case(request, golden):
+    place = f"{FOLDER}/{request.param}"
+    return SimpleNamespace(
+        name=request.param,
+        model=build(golden, request.param),
+        sizes=golden.json(f"{place}/config.json"),
+        inputs=golden.tensors(f"{place}/inputs.safetensors"),
+        outputs=golden.tensors(f"{place}/outputs.safetensors"),
+        grads=golden.tensors(f"{place}/grads.safetensors"),
+    )
+
+
+def close(found, expected, tolerance=1e-4):
+    assert found.shape == expected.shape
+    scale = max(1.0, float(expected.abs().max()))
+    assert float((found - expected).abs().max()) <= tolerance * scale
+
+
+def cases_of(outputs, prefix, suffix):
+    return sorted(
+        key[len(prefix) : -len(suffix)]
+        for key in outputs
+        if key.startswith(prefix) and key.endswith(suffix)
+    )
+
+
+def test_bind_network_equals_every_visual_forward(case):
+    names = cases_of(case.outputs, "visual.", ".joint")
+    assert names
+    for name in names:
+        found = case.model.bind(case.outputs[f"visual.{name}.joint"])
+        close(found, case.outputs[f"visual.{name}.out"])
+    for name in cases_of(case.outputs, "cache.", ".joint"):
+        found = case.model.bind(case.outputs[f"cache.{name}.joint"])
+        close(found, case.outputs[f"cache.{name}.out"])
+
+
+def train_features(case):
+    """The features of the training batch: stored, or sensed from its images."""
+    if case.name == "end_to_end":
+        pytest.skip("needs the encoder; see the end-to-end tests")
+    image = case.inputs["features.Image"]
+    return torch.nn.functional.normalize(image, dim=-1) / (1 + 1e-6)
+
+
+def targets(labels):
+    """The released code ignores label 0 where transformers ignores -100."""
+    return labels.masked_fill(labels == 0, -100)
+
+
+@pytest.fixture
+def trained(case):
+    tokens, labels = case.inputs["train.tokens"], case.inputs["train.labels"]
+    stage = "bind" if "prefix_query.weight" in case.grads else "instruct"
+    case.model.zero_grad()
+    names = case.model.set_phase(stage)
+    output = case.model(tokens, labels=targets(labels), features=train_features(case))
+    return SimpleNamespace(output=output, names=names)
+
+
+def test_training_loss_and_logits(case, trained):
+    close(trained.output.logits, case.outputs["train.logits"])
+    close(trained.output.loss[None], case.outputs["train.loss"])
+
+
+def test_gradients_of_every_trainable_weight(case, trained):
+    trained.output.loss.backward()
+    expected = adapter_state(case.grads, case.model.config)
+    assert trained.names.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert trained.names[name].grad is not None, name
+        close(trained.names[name].grad, gradient)
+
+
+def test_loss_without_targets_is_zero(case):
+    tokens = case.inputs["train.tokens"]
+    labels = torch.full_like(tokens, -100)
+    found = case.model(tokens, labels=labels, features=train_features(case)).loss
+    close(found[None], case.outputs["train.loss_all_labels_zero"])
+
+
+def test_step_logits_and_greedy_tokens(case):
+    prompt, expected = case.inputs["infer.prompt"], case.outputs["infer.step_logits"]
+    injection = case.model.inject_bound(case.inputs["infer.visual"])
+    tokens, past, steps = prompt, None, []
+    with torch.no_grad():
+        for _ in range(expected.shape[1]):
+            fed = tokens if past is None else tokens[:, -1:]
+            out = case.model(fed, injection=injection, past_key_values=past, use_cache=True)
+            past = out.past_key_values
+            steps.append(out.logits[:, -1])
+            tokens = torch.cat([tokens, out.logits[:, -1:].argmax(-1)], dim=1)
+    close(torch.stack(steps, 1), expected)
+    length = case.outputs["infer.greedy_tokens"].shape[1]
+    assert torch.equal(tokens[:, :length], case.outputs["infer.greedy_tokens"])
+    found = case.model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        injection=injection,
+        max_length=length,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    assert torch.equal(found, case.outputs["infer.greedy_tokens"])
+
+
+def answer(case, prompts, features, n_tokens, eos=2):
+    """Answers without the end token, as the released generate call returns them."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    found = case.model.generate(
+        ids,
+        attention_mask=mask,
+        features=features,
+        max_new_tokens=n_tokens,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=0,
+    )[:, width:]
+    return [row[: row.index(eos)] if eos in row else row for row in found.tolist()]
+
+
+def mixed(case, weights):
+    """The features of a mix, from the stored ones."""
+    total = sum(weights.values()) + 1e-6
+    return sum(
+        torch.nn.functional.normalize(case.inputs[f"features.{name}"], dim=-1) * weight / total
+        for name, weight in weights.items()
+    )
+
+
+def test_public_generate(case):
+    if case.name == "end_to_end":
+        pytest.skip("see the end-to-end tests")
+    wanted = case.sizes["generate"]
+    prompts, features = wanted["prompts"], mixed(case, wanted["mix"])
+    first, second = features[:1], features[1:]
+    assert answer(case, prompts, features, 10) == wanted["batch_of_two_max_gen_len_10"]
+    assert answer(case, prompts[:1], first, 40) == [wanted["first_prompt_alone_max_gen_len_40"]]
+    room = case.sizes["model"]["max_seq_len"] - len(prompts[1])
+    long = wanted["second_prompt_alone_max_gen_len_500_is_cut_by_max_seq_len"]
+    assert answer(case, prompts[1:], second, min(500, room)) == [long]
+    eos = wanted["first_prompt_alone_with_eos_id"]
+    assert answer(case, prompts[:1], first, 40, eos) == [wanted["first_prompt_alone_with_that_eos"]]
+
+
+def test_row_one_of_a_batch_is_what_it_is_alone(case):
+    if case.name == "end_to_end":
+        pytest.skip("see the end-to-end tests")
+    tokens = case.inputs["train.tokens"]
+    features = torch.stack([case.inputs["features.Audio"][0], case.inputs["features.Point"][1]])
+    with torch.no_grad():
+        both = case.model(tokens, features=features).logits
+        for row in range(2):
+            alone = case.model(tokens[row : row + 1], features=features[row : row + 1]).logits
+            close(both[row : row + 1], alone, 1e-5)
+
+
+def test_folder_gives_the_same_logits(case, tmp_path):
+    model, tokens = case.model, case.inputs["train.tokens"]
+    injection = model.inject_bound(case.inputs["infer.visual"])
+    with torch.no_grad():
+        expected = model(tokens, injection=injection).logits
+        model.save_pretrained(tmp_path)
+        again = ImageBindLLM.from_pretrained(tmp_path)
+        injection = again.inject_bound(case.inputs["infer.visual"])
+        assert torch.equal(again(tokens, injection=injection).logits, expected)
+        again.merge()
+        injection = again.inject_bound(case.inputs["infer.visual"])
+        close(again(tokens, injection=injection).logits, expected, 1e-5)
+
+
+def test_cache_index_is_what_retrieval_needs(golden):
+    vectors = np.load(golden.path(f"{FOLDER}/full_query/cache_index.npz"))
+    assert len(vectors.files) == 1 or vectors.files
