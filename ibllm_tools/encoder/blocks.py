@@ -64,7 +64,7 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
 class Mlp(nn.Module):
@@ -96,7 +96,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         x = x + self.drop_path(self.attn(self.norm_1(x)))
-        return x + self.drop_path(self.mlp(self.norm_2(x)))
+        return x + self.drop_path(self.mlp(self.norm_2(x)))  # type: ignore[no-any-return]
 
 
 class Trunk(nn.Module):

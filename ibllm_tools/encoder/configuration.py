@@ -188,7 +188,7 @@ _CLASSES: dict[str, type[Any]] = {
 _HUGE: dict[str, Any] = {}  # an empty dict asks for a trunk of the released size
 
 
-class ImageBindConfig(PretrainedConfig):  # type: ignore[misc]
+class ImageBindConfig(PretrainedConfig):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """The joint width and one optional config per trunk; the default is `imagebind_huge`.
 
     Each trunk is given as its config, as a dict of that config's fields, or as `None`.
@@ -252,6 +252,7 @@ def _read(name: str, value: Any) -> Any:
     known = {field.name for field in fields(_CLASSES[name])}
     if unknown := sorted(set(value) - known):
         raise ConfigurationError(
-            f"the {name} trunk has no field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            f"the {name} trunk has no field {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(known))}"
         )
     return _CLASSES[name](**value)

@@ -29,9 +29,12 @@ class FirstTokenHead(nn.Sequential):
         norm = nn.LayerNorm(width, eps=NORM_EPS)
         super().__init__(norm, *pooled, nn.Linear(width, joint_dim, bias=False))
 
-    def forward(self, x: Tensor, _media: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _media: Tensor) -> Tensor:  # type: ignore[override]
         """Map tokens (B, T, C) or vectors (B, C) to (B, joint)."""
-        return super().forward(x[:, 0] if x.ndim == 3 else x)  # type: ignore[no-any-return]
+        x = x[:, 0] if x.ndim == 3 else x
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class EndTokenHead(nn.Module):

@@ -103,7 +103,7 @@ class ImageBind(nn.Module):
             )
         model = cls(ImageBindConfig.from_pretrained(folder), build=False)
         model._folder = folder
-        return model.to(device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+        return model.to(device=device, dtype=dtype).requires_grad_(requires_grad=False)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and one safetensors file per trunk, cast to `dtype` if given.
@@ -142,7 +142,8 @@ class ImageBind(nn.Module):
                 )
             if trunk in self.loaded:
                 continue
-            with self._lock:
+            # Outside inference mode: weights made inside it could never be used in training.
+            with self._lock, torch.inference_mode(mode=False):
                 if trunk not in self.loaded:
                     self._attach(trunk, self._read(trunk))
 
@@ -168,8 +169,7 @@ class ImageBind(nn.Module):
 
     def head(self, modality: str, x: Tensor | PointGroups) -> Tensor:
         """Like `encode`, before normalisation: (B, joint), averaged over clips."""
-        head = self.stages(modality, x).head
-        return head.unflatten(0, (_n_rows(x), -1)).mean(1)
+        return _mean_of_clips(self.stages(modality, x).head, _n_rows(x))
 
     def forward(self, inputs: Mapping[str, Tensor | PointGroups]) -> dict[str, Tensor]:
         """Encode a batch per modality."""
@@ -180,26 +180,32 @@ class ImageBind(nn.Module):
         trunk = trunk_of(modality)
         self.load(trunk)
         n_rows = _n_rows(x)
-        if isinstance(x, Tensor):
-            x = self._fold(modality, trunk, x)
+        x = self._fold(modality, trunk, x) if isinstance(x, Tensor) else x
         if trunk == "point":
-            tokens, mixed = self.point_trunk(x)  # type: ignore[misc]
+            tokens, mixed = self.get_submodule("point_trunk")(x)
+        elif isinstance(x, PointGroups):
+            raise ConfigurationError(f"found groups of points as {modality}; use modality 'point'")
         else:
-            x = x.to(self._dtype(trunk)) if x.is_floating_point() else x  # type: ignore[union-attr]
+            x = x.to(self._dtype(trunk)) if x.is_floating_point() else x
             tokens = self._part("modality_preprocessors", trunk)(x)
             mixed = self._part("modality_trunks", trunk)(tokens)
         head: Tensor = self._part("modality_heads", trunk)(mixed, x)
         out: Tensor = self._part("modality_postprocessors", trunk)(head)
-        return Stages(tokens, mixed, head, out.unflatten(0, (n_rows, -1)).mean(1))
+        return Stages(tokens, mixed, head, _mean_of_clips(out, n_rows))
 
     def trunk_state_dict(self, trunk: str) -> dict[str, Tensor]:
         """The weights of one loaded trunk, by their names in the whole model."""
         return {k: v for k, v in self.state_dict().items() if trunk_of_key(k) == trunk}
 
     def requires_grad_(self, requires_grad: bool = True) -> ImageBind:
-        """Set whether weights train, those read later included."""
+        """Set whether weights train, those read later included; frozen ones go to eval mode."""
         self._trainable = requires_grad
-        return super().requires_grad_(requires_grad)
+        super().requires_grad_(requires_grad)
+        return self if requires_grad else self.eval()
+
+    def train(self, mode: bool = True) -> ImageBind:
+        """Set training mode; a frozen encoder stays in eval mode inside a model that trains."""
+        return super().train(mode and self._trainable)
 
     def _fold(self, modality: str, trunk: str, x: Tensor) -> Tensor:
         """Fold clips (B, S, ...) into rows (B*S, ...)."""
@@ -220,7 +226,7 @@ class ImageBind(nn.Module):
         return x.shape[2] != 3 or modality == "video"
 
     def _part(self, part: str, trunk: str) -> nn.Module:
-        return self.get_submodule(part)[trunk]  # type: ignore[index, return-value]
+        return self.get_submodule(f"{part}.{trunk}")
 
     def _dtype(self, trunk: str) -> torch.dtype:
         return next(self._part("modality_heads", trunk).parameters()).dtype
@@ -232,7 +238,7 @@ class ImageBind(nn.Module):
             if part == "point_trunk":
                 self.point_trunk = module
             else:
-                self.get_submodule(part)[trunk] = module  # type: ignore[index, operator]
+                self.get_submodule(part).add_module(trunk, module)
 
     def _read(self, trunk: str) -> dict[str, nn.Module]:
         """Build a trunk without memory and give it the tensors of its file."""
@@ -261,11 +267,16 @@ class ImageBind(nn.Module):
         return parts
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_lock": None}  # type: ignore[misc]
+        return {**self.__dict__, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock = RLock()
+
+
+def _mean_of_clips(vectors: Tensor, n_rows: int) -> Tensor:
+    """Average (B*S, joint) over the clips of each row."""
+    return vectors.view(n_rows, -1, vectors.shape[-1]).mean(1)
 
 
 def _n_rows(x: Tensor | PointGroups) -> int:

@@ -50,7 +50,8 @@ class PointAttention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Attend within (B, T, C); `bias` (B, 1, T, T) is added to the scores."""
         qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(*qkv.unbind(0), attn_mask=bias)
+        q, k, v = qkv.unbind(0)  # (B, H, T, D) each
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -68,7 +69,7 @@ class PointBlock(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x), bias))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
 
 class PointBlocks(nn.Module):
@@ -86,7 +87,7 @@ class PointBlocks(nn.Module):
 
 
 class PointBert(nn.Module):
-    """PointBERT: class token and group tokens; the feature joins the class token and the maximum."""
+    """PointBERT: the feature joins the class token and the maximum over group tokens."""
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class HierarchicalEncoder(nn.Module):
 
     def forward(self, groups: PointGroups) -> Tensor:
         """Map the groups of B clouds to the last level's tokens (B, G, C)."""
-        dtype = self.encoder_pos_embeds[0][0].weight.dtype  # type: ignore[index, union-attr]
+        dtype = self.encoder_pos_embeds[0][0].weight.dtype  # type: ignore[index]
         cell, center = _group_coordinates(groups, torch.float32)
         tokens = self.token_embed[0](cell.to(dtype))
         for level, blocks in enumerate(self.encoder_blocks):

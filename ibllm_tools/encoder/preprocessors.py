@@ -47,15 +47,15 @@ class ClipStem(nn.Module):
     def __init__(self, width: int, patch_px: int, n_frames: int) -> None:
         super().__init__()
         kernel = (n_frames, patch_px, patch_px)
-        conv = nn.Conv3d(3, width, kernel, kernel, bias=False)
-        self.proj = nn.Sequential(nn.Identity(), conv)
+        self.patch_px = patch_px
+        self.proj = nn.Sequential(nn.Identity(), nn.Conv3d(3, width, kernel, kernel, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens as a map (B, width, h, w)."""
-        weight = self.proj[1].weight  # (width, 3, T, p, p)
+        weight: Tensor = self.proj.get_parameter("1.weight")  # (width, 3, T, p, p)
         if x.ndim == 4:  # a still image repeated over time, without repeating it
-            return functional.conv2d(x, weight.sum(2), stride=weight.shape[-1])
-        return functional.conv2d(x.flatten(1, 2), weight.flatten(1, 2), stride=weight.shape[-1])
+            return functional.conv2d(x, weight.sum(2), stride=self.patch_px)
+        return functional.conv2d(x.flatten(1, 2), weight.flatten(1, 2), stride=self.patch_px)
 
 
 class PositionTable(nn.Module):
@@ -72,7 +72,7 @@ class PositionTable(nn.Module):
         if grid == self.grid:
             return self.pos_embed
         first, rest = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        plane = rest.float().unflatten(1, self.grid).movedim(-1, 1)  # (1, width, h, w)
+        plane = rest.float().mT.reshape(1, -1, *self.grid)  # (1, width, h, w)
         plane = functional.interpolate(plane, size=grid, mode="bicubic")
         return torch.cat([first, plane.flatten(2).mT.to(first.dtype)], dim=1)
 
@@ -93,12 +93,12 @@ class GridPreprocessor(nn.Module):
         stem = self.get_submodule(self.stem_name)
         if x.ndim == 5 and not isinstance(stem, ClipStem):  # frame by frame, then their mean
             frames = stem(x.transpose(1, 2).flatten(0, 1))  # (B*T, width, h, w)
-            plane = frames.unflatten(0, (x.shape[0], -1)).mean(1)
+            plane = frames.view(x.shape[0], -1, *frames.shape[1:]).mean(1)
         else:
             plane = stem(x)  # (B, width, h, w)
         positions = self.pos_embedding_helper((plane.shape[-2], plane.shape[-1]))
         tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), plane.flatten(2).mT], dim=1)
-        return tokens + positions
+        return tokens + positions  # type: ignore[no-any-return]
 
 
 class TextPreprocessor(nn.Module):
@@ -119,7 +119,8 @@ class TextPreprocessor(nn.Module):
         """Map ids (B, T) to (B, T, width)."""
         if tokens.shape[-1] > self.n_context:
             raise ConfigurationError(
-                f"found {tokens.shape[-1]} text tokens, expected at most {self.n_context}; cut the text"
+                f"found {tokens.shape[-1]} text tokens, expected at most {self.n_context}; "
+                f"cut the text"
             )
         return self.token_embedding(tokens) + self.pos_embed[:, : tokens.shape[-1]]  # type: ignore[no-any-return]
 
@@ -153,12 +154,13 @@ class ImuPreprocessor(nn.Module):
         """Map (B, channels, samples) to (B, 1 + L, width)."""
         if signal.shape[-1] != self.n_samples:
             raise ConfigurationError(
-                f"found {signal.shape[-1]} IMU samples, expected {self.n_samples}; resample the signal"
+                f"found {signal.shape[-1]} IMU samples, expected {self.n_samples}; "
+                f"resample the signal"
             )
         windows = signal.unfold(-1, self.window, self.window)  # (B, C, L, window)
         tokens = self.imu_stem(windows.transpose(1, 2).flatten(2))
         tokens = torch.cat([self.cls_token.expand(signal.shape[0], -1, -1), tokens], dim=1)
-        return tokens + self.pos_embed  # type: ignore[no-any-return]
+        return tokens + self.pos_embed
 
 
 def vision_preprocessor(config: VisionConfig) -> GridPreprocessor:
@@ -202,7 +204,7 @@ def _grey_stem(config: AudioConfig | DepthConfig | ThermalConfig, stride_px: int
 def _cells(size: int, patch: int, stride: int, stem_channels: Sequence[int]) -> int:
     """Count the tokens along an axis of `size` pixels."""
     if stem_channels:
-        return math.ceil(size / 2 ** len(stem_channels))
+        return math.ceil(size / (1 << len(stem_channels)))
     if size < patch:
         raise ConfigurationError(f"size {size} is smaller than the patch {patch}; make it larger")
     return (size - patch) // stride + 1

@@ -34,7 +34,7 @@ class ResidualConv(nn.Module):
         """Map (B, n_in, H, W) to (B, n_out, ceil(H/stride), ceil(W/stride))."""
         y = self.act(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return self.act(y + self.shortcut(x))
+        return self.act(y + self.shortcut(x))  # type: ignore[no-any-return]
 
 
 class ConvStem(nn.Module):
@@ -72,4 +72,4 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, n_in, H, W) to (B, n_out, H', W'), halved once per stage (rounded up)."""
-        return self.proj(self.stages(x))
+        return self.proj(self.stages(x))  # type: ignore[no-any-return]
