@@ -10,6 +10,7 @@ The vectors lie in a FAISS index: exact for up to some hundred thousand, inverte
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ _INDEX_FILE = "index.faiss"
 _ADD_ROWS = 1 << 16
 _TRAIN_ROWS_PER_LIST = 64
 _READ_SLACK_BYTES = 1 << 20
+_SOURCE_LINE = re.compile(r"^Error in .* at \S+:\d+: (Error: )?")
 _reading = threading.Lock()
 
 
@@ -311,6 +313,8 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
         ) from problem
     if table.ndim != 2 or 0 in table.shape or not table.is_floating_point():
         raise CheckpointError(f"{path}: found shape {tuple(table.shape)}, expected (count, width)")
+    if not table.isfinite().all():
+        raise CheckpointError(f"{path}: found NaN or infinity; build the cache again")
     return np.ascontiguousarray(table.float().numpy())
 
 
@@ -325,7 +329,7 @@ def _read_index(path: Path, *, mapped: bool) -> Any:
         try:
             index = faiss.read_index(str(path), flags)
         except (RuntimeError, MemoryError) as problem:
-            reason = str(problem).rpartition("Error: ")[2].strip()
+            reason = _SOURCE_LINE.sub("", str(problem)).strip()
             raise CheckpointError(
                 f"{path}: {reason}; expected a FAISS index, is the download complete?"
             ) from problem

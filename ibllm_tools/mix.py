@@ -12,7 +12,10 @@ _EPSILON = 1e-6
 
 
 def mix(
-    embeddings: Tensor | Sequence[Tensor], weights: Tensor, rows: Tensor, n_rows: int
+    embeddings: Tensor | Sequence[Tensor],
+    weights: Tensor | Sequence[Tensor],
+    rows: Tensor | Sequence[Tensor],
+    n_rows: int,
 ) -> Tensor:
     """Add up the embeddings of each row.
 
@@ -20,9 +23,9 @@ def mix(
     sum is not normalised again.
 
     Args:
-        embeddings: (K, D) float, or a list of (K_i, D) that are joined.
-        weights: (K,) float, above 0.
-        rows: (K,) int64, the row of each embedding.
+        embeddings: (K, D) float, or a list of (K_i, D), one for each modality, to be joined.
+        weights: (K,) float, above 0, or a list of (K_i,).
+        rows: (K,) int64, the row of each embedding, or a list of (K_i,).
         n_rows: Rows wanted, B.
 
     Returns:
@@ -30,10 +33,14 @@ def mix(
 
     Source: ImageBind-LLM (Han et al., 2023), section 3.3, as released.
     """
-    joined = embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings))
+    joined, rows = _joined(embeddings), _joined(rows)
     units = F.normalize(joined.float(), dim=-1)
-    weights = weights.to(units)
+    weights = _joined(weights).to(units)
     totals = units.new_zeros(n_rows).index_add_(0, rows, weights)
     shares = weights / (totals[rows] + _EPSILON)
     mixed = units.new_zeros(n_rows, units.shape[-1]).index_add(0, rows, units * shares[:, None])
     return mixed.to(joined.dtype)
+
+
+def _joined(parts: Tensor | Sequence[Tensor]) -> Tensor:
+    return parts if isinstance(parts, Tensor) else torch.cat(list(parts))
