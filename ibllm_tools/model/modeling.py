@@ -204,7 +204,7 @@ class ImageBindLLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Raises:
             ConfigurationError: There is no encoder, or no cache where one is asked for.
         """
-        from ibllm_tools.cache import mix
+        from ibllm_tools.mix import mix
 
         batch = self._with_zero_images(batch)
         embeddings = [self._encoder.encode(name, x) for name, x in batch.inputs.items()]
