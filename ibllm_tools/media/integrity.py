@@ -1,0 +1,110 @@
+"""Checks that FFmpeg leaves out: a file that ends before its own headers say so is cut off."""
+
+from __future__ import annotations
+
+from ibllm_tools.errors import MediaError
+from ibllm_tools.media.problems import problem
+
+_STEP = "it is cut off: export or upload it again"
+
+
+def check_complete(data: bytes, container: str, name: str) -> None:
+    """Raise `MediaError` if `data` ends before its own headers say so.
+
+    Args:
+        data: The file.
+        container: The demuxer's name; only wav, avi, ogg and mp3 are checked here, since the
+            others state a length that the decoded content is compared with.
+        name: The medium's name.
+    """
+    if container in {"wav", "avi"}:
+        _check_riff(data, name)
+    elif container == "ogg":
+        _check_ogg(data, name)
+    elif container == "mp3":
+        _check_mp3(data, name)
+
+
+def _cut_off(name: str, found: str) -> MediaError:
+    return problem(name, found, "a complete file", _STEP)
+
+
+def _check_riff(data: bytes, name: str) -> None:
+    end = len(data)
+    # An odd last chunk may lack its padding byte.
+    if end < 12 or 8 + int.from_bytes(data[4:8], "little") > end + 1:
+        raise _cut_off(name, "a header that claims more bytes than there are")
+    offset = 12
+    while offset + 8 <= end:
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        left = end - offset - 8
+        if size > left:
+            raise _cut_off(name, f"a chunk that claims {size:,} bytes where {left:,} follow")
+        offset += 8 + size + (size & 1)
+
+
+def _check_ogg(data: bytes, name: str) -> None:
+    """Walk the pages: each must be whole, and the last must end its stream."""
+    offset, flags = 0, 0
+    while offset < len(data):
+        table = data[offset + 26] if offset + 26 < len(data) else 0
+        start = offset + 27 + table
+        if data[offset : offset + 4] != b"OggS" or start > len(data):
+            raise _cut_off(name, "a broken page")
+        flags = data[offset + 5]
+        offset = start + sum(data[offset + 27 : start])
+    if offset > len(data):
+        raise _cut_off(name, "a last page that claims more bytes than there are")
+    if not flags & 4:
+        raise _cut_off(name, "a stream without its last page")
+
+
+_RATES_KBPS = {
+    # (MPEG version 1?, layer): bit rates by index, from ISO 11172-3 and 13818-3.
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_SAMPLE_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def _check_mp3(data: bytes, name: str) -> None:
+    """Walk the frames; the last one must be whole. Tags may follow it."""
+    offset = _after_id3(data, name)
+    while length := _mp3_frame_length(data[offset : offset + 4]):
+        offset += length
+    if offset > len(data):
+        raise _cut_off(name, f"a last frame that lacks {offset - len(data):,} bytes")
+    if 0 < len(data) - offset < 4:
+        raise _cut_off(name, "a last frame that lacks most of its bytes")
+
+
+def _after_id3(data: bytes, name: str) -> int:
+    if data[:3] != b"ID3":
+        return 0
+    size = 0
+    for byte in data[6:10]:
+        size = size << 7 | byte & 0x7F
+    offset = 10 + size + (10 if data[5:6] and data[5] & 0x10 else 0)
+    if offset >= len(data):
+        raise _cut_off(name, "a tag that claims more bytes than there are")
+    return offset
+
+
+def _mp3_frame_length(head: bytes) -> int:
+    """Bytes of the frame that opens with `head`, or 0 if none does."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    bit_rate, sample_rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or bit_rate in {0, 15} or sample_rate == 3:
+        return 0
+    bits = _RATES_KBPS[version == 3, layer][bit_rate] * 1000
+    rate_hz = _SAMPLE_RATES_HZ[version][sample_rate]
+    if layer == 1:
+        return (12 * bits // rate_hz + padding) * 4
+    samples = 144 if layer == 2 or version == 3 else 72
+    return samples * bits // rate_hz + padding
