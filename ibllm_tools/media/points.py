@@ -26,8 +26,9 @@ def read_points(
     """Decode a 3D shape.
 
     A mesh is sampled over its surface to 8192 points, always the same ones; a cloud keeps its
-    points and their order. A file whose faces use less than half of its vertices is a cloud. Of an array or table with more than three columns (normals,
-    colours) the first three are taken. Nothing is centred or scaled.
+    points and their order. A file whose faces use less than half of its vertices is a cloud. Of
+    an array or table with more than three columns (normals, colours) the first three are taken.
+    Nothing is centred or scaled.
 
     Raises:
         MediaError: It is damaged or cut off, has no points or more than allowed, or holds NaN or
