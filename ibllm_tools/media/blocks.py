@@ -116,7 +116,7 @@ def check_weight(weight: object, name: str) -> float:
 def check_modality(modality: object, name: str) -> Modality:
     """Return `modality` if it is one of ours; raise `MediaError` otherwise."""
     if isinstance(modality, str) and modality in MODALITIES:
-        return cast("Modality", modality)
+        return modality
     raise problem(
         name,
         f"modality {shown(modality)}",

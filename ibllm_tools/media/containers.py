@@ -87,6 +87,7 @@ def opened(
             io_open=_open_nothing,
         ) as container,
     ):
+        assert isinstance(container, InputContainer)
         yield container, deadline
 
 

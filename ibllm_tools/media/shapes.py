@@ -106,11 +106,9 @@ def read_stl(data: bytes, policy: MediaPolicy, name: str) -> Mesh:
             file without whole triangles, or more triangles than allowed.
     """
     with decoding(name, "an STL file"):
-        if data[:5].lower() == b"solid" and b"facet" in data[:4096]:
-            corners = _ascii_stl(data, policy, name)
-        else:
-            corners = _binary_stl(data, policy, name)
-        vertices = corners.reshape(-1, 3).astype(np.float64)
+        is_text = data[:5].lower() == b"solid" and b"facet" in data[:4096]
+        corners = (_ascii_stl if is_text else _binary_stl)(data, policy, name)
+        vertices = corners.reshape(-1, 3)
         return Mesh(vertices, np.arange(len(vertices), dtype=np.int64).reshape(-1, 3))
 
 
@@ -128,7 +126,7 @@ def _ascii_stl(data: bytes, policy: MediaPolicy, name: str) -> NDArray[np.float6
     return read_table(b"\n".join(rows), 3 * limit, name, (0, 1, 2))
 
 
-def _binary_stl(data: bytes, policy: MediaPolicy, name: str) -> NDArray[np.float32]:
+def _binary_stl(data: bytes, policy: MediaPolicy, name: str) -> NDArray[np.float64]:
     count = int.from_bytes(data[80:_STL_HEADER], "little") if len(data) >= _STL_HEADER else 0
     left = len(data) - _STL_HEADER
     if not count or count * _STL_TRIANGLE.itemsize > left:
@@ -140,5 +138,5 @@ def _binary_stl(data: bytes, policy: MediaPolicy, name: str) -> NDArray[np.float
         )
     if count > policy.max_points:
         raise too_many(name, policy.max_points, "triangles")
-    corners: NDArray[np.float32] = np.frombuffer(data, _STL_TRIANGLE, count, _STL_HEADER)["corners"]
-    return corners
+    triangles = np.frombuffer(data, _STL_TRIANGLE, count, _STL_HEADER)
+    return triangles["corners"].astype(np.float64)

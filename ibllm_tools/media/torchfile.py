@@ -99,7 +99,7 @@ def _root(archive: zipfile.ZipFile, name: str) -> str:
 def _walk(pickle: bytes, name: str) -> Any:
     """Follow the pickle's opcodes as data and return what it describes."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(pickle):
         code = opcode.name
         if code == "STOP":

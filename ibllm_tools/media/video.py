@@ -48,7 +48,8 @@ class Track:
     @property
     def times_s(self) -> NDArray[np.float64]:
         """(F,) seconds from the first frame."""
-        return (self.pts - self.pts[0]) * self.unit_s
+        times: NDArray[np.float64] = (self.pts - self.pts[0]) * self.unit_s
+        return times
 
 
 @dataclass(frozen=True, eq=False)
