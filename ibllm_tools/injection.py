@@ -87,7 +87,7 @@ def sdpa_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     injection: Injection | None = None,
-    **options: Any,  # noqa: ANN401 - transformers passes what each model needs
+    **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Run stock scaled-dot-product attention, then add the injection of this layer.
 
@@ -116,7 +116,7 @@ def eager_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     injection: Injection | None = None,
-    **options: Any,  # noqa: ANN401 - transformers passes what each model needs
+    **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Run the model's own eager attention, then add the injection of this layer.
 
@@ -130,7 +130,7 @@ def eager_attention(
 
 
 def add_injection(
-    module: Any,  # noqa: ANN401 - any attention module of transformers
+    module: Any,
     out: Tensor,
     query: Tensor,
     injection: Injection,
@@ -287,5 +287,5 @@ def _project(tokens: Tensor, projections: Sequence[Callable[[Tensor], Tensor]]) 
 
 def _heads(projected: Tensor, n_heads: int, head_dim: int) -> Tensor:
     """Split (..., H_kv * D) into (..., H, D), repeating each key-value head for its group."""
-    heads = projected.unflatten(-1, (-1, head_dim))
+    heads = projected.reshape(*projected.shape[:-1], -1, head_dim)
     return heads.repeat_interleave(n_heads // heads.shape[-2], dim=-2)

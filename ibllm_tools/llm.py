@@ -67,7 +67,7 @@ class DeltaLinear(nn.Module):
         self.lora_a: nn.Parameter | None = None
         self.lora_b: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
-        n_out, n_in = base.out_features, base.in_features
+        n_out, n_in = self.out_features, self.in_features
         like = _float_like(base)
         if rank:
             self.lora_a = nn.Parameter(torch.empty(rank, n_in, **like))
@@ -205,7 +205,8 @@ def add_deltas(llm: PreTrainedModel, rank: int = LORA_RANK, *, bias: bool = True
         for owner, names in ((layer.self_attn, PROJECTIONS), (layer.mlp, FEED_FORWARD)):
             for name in names:
                 base = getattr(owner, name, None)
-                if hasattr(base, "in_features") and not isinstance(base, DeltaLinear):
+                is_linear = isinstance(base, nn.Module) and hasattr(base, "in_features")
+                if base is not None and is_linear and not isinstance(base, DeltaLinear):
                     wrapped = DeltaLinear(base, rank, bias=bias and name in BIASED)
                     setattr(owner, name, wrapped)
 
@@ -214,8 +215,7 @@ def named_deltas(llm: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield name and parameter of every low-rank product and added bias."""
     for prefix, module in llm.named_modules():
         if isinstance(module, DeltaLinear):
-            for name, parameter in module.named_parameters(prefix, recurse=False):
-                yield name, parameter
+            yield from module.named_parameters(prefix, recurse=False)
 
 
 def named_norms(llm: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -248,7 +248,7 @@ def without_deltas(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def base_projection(linear: nn.Module) -> Any:  # noqa: ANN401 - a module or a bound method
+def base_projection(linear: nn.Module) -> Any:
     """The map without its LoRA and added bias, as a callable (..., in) -> (..., out)."""
     return linear.without_delta if isinstance(linear, DeltaLinear) else linear
 
@@ -284,7 +284,7 @@ def _float_like(base: nn.Module) -> dict[str, Any]:
     }
 
 
-def _add_bias(base: Any, bias: Tensor) -> None:  # noqa: ANN401 - a linear map of any class
+def _add_bias(base: Any, bias: Tensor) -> None:
     if base.bias is None:
         base.bias = nn.Parameter(bias.detach().to(base.weight.dtype).clone(), requires_grad=False)
     else:

@@ -19,7 +19,7 @@ _HOME = {
 __all__ = ["ImageBindLLM", "ImageBindLLMConfig", "ImageBindLLMProcessor"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562 hands out classes of any type
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
-from ibllm_tools.llm import DeltaLinear, use_injecting_attention, without_deltas
+from ibllm_tools.llm import DeltaLinear, without_deltas
 from ibllm_tools.model.configuration import ImageBindLLMConfig
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from ibllm_tools.cache import CacheSettings, VisualCache
+    from ibllm_tools.cache import VisualCache
     from ibllm_tools.encoder import ImageBind
-    from ibllm_tools.preprocess import MediaBatch
 
 ADAPTER_FILE = "adapter.safetensors"
 LLM_FOLDER, ENCODER_FOLDER, CACHE_FOLDER = "llm", "encoder", "cache"
@@ -41,7 +40,7 @@ SHOWN_KEYS = 8
 Model = TypeVar("Model")
 
 
-def load(cls: Any, source: str | Path, **options: Any) -> Any:  # noqa: ANN401 - cls is ImageBindLLM
+def load(cls: Any, source: str | Path, **options: Any) -> Any:
     """Load an `ImageBindLLM`; see its `from_pretrained`."""
     hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
     folder = find_folder(source, **hub)
@@ -65,7 +64,7 @@ def load(cls: Any, source: str | Path, **options: Any) -> Any:  # noqa: ANN401 -
     return model.eval()
 
 
-def find_folder(source: str | Path, **hub: Any) -> Path:  # noqa: ANN401 - options of the hub
+def find_folder(source: str | Path, **hub: Any) -> Path:
     """Find the local folder of a path or hub id, downloading the latter.
 
     Raises:
@@ -75,7 +74,7 @@ def find_folder(source: str | Path, **hub: Any) -> Path:  # noqa: ANN401 - optio
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(str(source), **hub))
@@ -86,7 +85,7 @@ def find_folder(source: str | Path, **hub: Any) -> Path:  # noqa: ANN401 - optio
         ) from error
 
 
-def load_llm(source: str | Path, **options: Any) -> PreTrainedModel:  # noqa: ANN401
+def load_llm(source: str | Path, **options: Any) -> PreTrainedModel:
     """Load a base LLM with stock transformers; float16 files become float32 on a CPU.
 
     Raises:
@@ -106,7 +105,7 @@ def load_llm(source: str | Path, **options: Any) -> PreTrainedModel:  # noqa: AN
 
 
 def save(
-    model: Any,  # noqa: ANN401 - an ImageBindLLM
+    model: Any,
     folder: str | Path,
     *,
     adapter_only: bool = False,
@@ -135,34 +134,6 @@ def save(
         model.encoder.save_pretrained(folder / ENCODER_FOLDER)
     if model.cache is not None:
         model.cache.save(folder / CACHE_FOLDER)
-
-
-def cache_settings(config: ImageBindLLMConfig) -> CacheSettings:
-    """The visual cache's settings as the config has them."""
-    from ibllm_tools.cache import CacheSettings
-
-    return CacheSettings(
-        k=config.cache_k,
-        temperature=config.cache_temperature,
-        weight=config.cache_weight,
-        form=config.cache_form,
-    )
-
-
-def with_images(batch: MediaBatch, images: Tensor, rows: Sequence[int]) -> MediaBatch:
-    """Add images (n, 3, px, px) of weight 1 for the given rows to a batch."""
-    owners, weights = torch.tensor(list(rows)), torch.ones(len(rows))
-    old = batch.inputs.get("image")
-    if old is not None:
-        images = torch.cat([old, images.to(old)])
-        owners = torch.cat([batch.rows["image"], owners.to(old.device)])
-        weights = torch.cat([batch.weights["image"], weights.to(old.device)])
-    return type(batch)(
-        inputs={**batch.inputs, "image": images},
-        rows={**batch.rows, "image": owners},
-        weights={**batch.weights, "image": weights},
-        n_rows=batch.n_rows,
-    )
 
 
 def _part(folder: Path, name: str, elsewhere: str | None, hub: dict[str, Any]) -> Path:
@@ -201,7 +172,7 @@ def _open_cache(folder: Path) -> VisualCache:
     return VisualCache.load(folder)
 
 
-def _load_adapter(model: Any, path: Path) -> None:  # noqa: ANN401 - an ImageBindLLM
+def _load_adapter(model: Any, path: Path) -> None:
     """Fill the adapter's weights, which have no memory yet, from their file."""
     if not path.is_file():
         raise CheckpointError(f"found no {path.name} in {path.parent}; expected the adapter's file")
@@ -218,7 +189,7 @@ def _load_adapter(model: Any, path: Path) -> None:  # noqa: ANN401 - an ImageBin
     model.load_state_dict(cast, strict=False, assign=True)
 
 
-def _homes(model: Any) -> dict[str, torch.device]:  # noqa: ANN401 - an ImageBindLLM
+def _homes(model: Any) -> dict[str, torch.device]:
     """The device of every adapter weight that lies beside a weight of the LLM."""
     homes = {}
     for prefix, module in model.named_modules():
@@ -231,7 +202,7 @@ def _homes(model: Any) -> dict[str, torch.device]:  # noqa: ANN401 - an ImageBin
     return homes
 
 
-def _check_keys(source: str, missing: Any, unexpected: Any) -> None:  # noqa: ANN401 - collections
+def _check_keys(source: str, missing: Any, unexpected: Any) -> None:
     found = [("missing", missing), ("unexpected", unexpected)]
     if problems := [f"{kind}: {_shorten(sorted(keys))}" for kind, keys in found if keys]:
         raise CheckpointError(
@@ -240,9 +211,7 @@ def _check_keys(source: str, missing: Any, unexpected: Any) -> None:  # noqa: AN
         )
 
 
-def _check_shapes(
-    source: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
-) -> None:
+def _check_shapes(source: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     wrong = [
         f"{name} {list(found[name].shape)} instead of {list(x.shape)}"
         for name, x in expected.items()
@@ -260,14 +229,14 @@ def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_KEYS]) + more
 
 
-def _default_dtype(source: str | Path, device_map: Any) -> torch.dtype | str:  # noqa: ANN401
+def _default_dtype(source: str | Path, device_map: Any) -> torch.dtype | str:
     """The dtype of the files; float32 for float16 files that stay on a CPU."""
     on_cpu = device_map in (None, "cpu") or str(device_map) == "cpu"
     stored = getattr(AutoConfig.from_pretrained(source), "dtype", None)
     return torch.float32 if on_cpu and stored in (torch.float16, "float16") else "auto"
 
 
-def _named_config(model: Any) -> ImageBindLLMConfig:  # noqa: ANN401 - an ImageBindLLM
+def _named_config(model: Any) -> ImageBindLLMConfig:
     """The config, naming base LLM and encoder, for a save of the adapter only."""
     config = ImageBindLLMConfig.from_dict(model.config.to_dict())
     config.base_llm = config.base_llm or model.llm.config.name_or_path or None
@@ -281,6 +250,3 @@ def _named_config(model: Any) -> ImageBindLLMConfig:  # noqa: ANN401 - an ImageB
             "model that has it"
         )
     return config
-
-
-__all__ = ["find_folder", "load", "load_llm", "save", "use_injecting_attention"]

@@ -7,7 +7,6 @@ media -> sense -> features (B, joint) -> bind -> injection (L, B, 1, H, D) -> ba
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -18,17 +17,13 @@ from ibllm_tools.bind import BindNetwork
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.injection import (
     Injection,
-    WordOffsets,
-    adapter_tokens,
     add_word_offsets,
     expand_rows,
-    gated_values,
 )
 from ibllm_tools.llm import (
     LORA_RANK,
     DeltaLinear,
     add_deltas,
-    base_projection,
     injects,
     inspect_llm,
     merge_deltas,
@@ -38,6 +33,7 @@ from ibllm_tools.llm import (
 )
 from ibllm_tools.model import loading
 from ibllm_tools.model.configuration import ImageBindLLMConfig
+from ibllm_tools.model.senses import Senses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +49,9 @@ if TYPE_CHECKING:
 Stage = Literal["bind", "instruct"]
 IGNORED_LABEL = -100
 QUERY_STD = 0.02
-POINT_DIVISOR = 5.0
 
 
-class ImageBindLLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A causal LM with senses.
 
     Without media it computes exactly what its base LLM (with the LLM's deltas) computes.
@@ -163,179 +158,11 @@ class ImageBindLLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 parameter.data = parameter.to(llm.device, llm.dtype)
         return model
 
-    @cached_property
-    def shape(self) -> LlmShape:
-        """Sizes and layers of the base LLM."""
-        return inspect_llm(self.llm)
-
     @property
     def n_injected_layers(self) -> int:
         """How many of the last layers are injected."""
         n_layers: int | None = self.config.n_injected_layers
         return n_layers or self.config.get_text_config(decoder=True).num_hidden_layers
-
-    @property
-    def cache(self) -> VisualCache | None:
-        """The visual cache, read from its folder at first use; None if there is none."""
-        if callable(self._cache):
-            self._cache = self._cache()
-        return self._cache
-
-    @cache.setter
-    def cache(self, cache: VisualCache | None) -> None:
-        self._cache = cache
-
-    # media -> features
-
-    @torch.no_grad()
-    def sense(
-        self, batch: MediaBatch, cache: CacheSettings | bool | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Turn media into mixed features, one row per request.
-
-        Args:
-            batch: Preprocessed media with rows and weights.
-            cache: Whether retrieval from the visual cache blends the features: True or
-                settings (on), False (off), None (as `config.use_cache_by_default` says).
-
-        Returns:
-            Features (B, joint) and has_media (B,) bool.
-
-        Raises:
-            ConfigurationError: There is no encoder, or no cache where one is asked for.
-        """
-        from ibllm_tools.mix import mix
-
-        batch = self._with_zero_images(batch)
-        embeddings = [self._encoder.encode(name, x) for name, x in batch.inputs.items()]
-        weights = [batch.weights[name] for name in batch.inputs]
-        rows = [batch.rows[name] for name in batch.inputs]
-        has_media = torch.zeros(batch.n_rows, dtype=torch.bool, device=self.device)
-        for owners in rows:
-            has_media[owners.to(self.device)] = True
-        if not embeddings:
-            return torch.zeros(batch.n_rows, self.config.joint_dim, device=self.device), has_media
-        features = mix(embeddings, weights, rows, batch.n_rows).to(self.device)
-        settings = self._cache_settings(cache)
-        if settings is not None:
-            features = torch.where(
-                has_media[:, None], self._required_cache.blend(features, settings), features
-            )
-        return features, has_media
-
-    @torch.no_grad()
-    def image_embeds(
-        self, batch: MediaBatch, cache: CacheSettings | bool | None = False
-    ) -> Tensor:
-        """Mix media into the vector that an unCLIP image decoder takes.
-
-        Args:
-            batch: Preprocessed media with rows and weights; every row has media.
-            cache: As for `sense`; the direction is blended, the length kept.
-
-        Returns:
-            (B, joint), in the scale of embeddings before normalisation.
-
-        Source: the released ImageBind-LLM's image generation; points are divided by 5.
-        """
-        total = torch.zeros(batch.n_rows, self.config.joint_dim, device=self.device)
-        norm = torch.zeros(batch.n_rows, device=self.device)
-        for name, x in batch.inputs.items():
-            head = self._encoder.head(name, x).to(total)
-            rows, weights = batch.rows[name].to(self.device), batch.weights[name].to(total)
-            scale = POINT_DIVISOR if name == "point" else 1.0
-            total.index_add_(0, rows, head * (weights / scale)[:, None])
-            norm.index_add_(0, rows, weights)
-        total = total / (norm[:, None] + 1e-6)
-        settings = self._cache_settings(cache)
-        if settings is None:
-            return total
-        length = total.norm(dim=-1, keepdim=True)
-        return self._required_cache.blend(total / length, settings) * length
-
-    def _with_zero_images(self, batch: MediaBatch) -> MediaBatch:
-        """Give rows without media an all-zero image where the config says so."""
-        if self.config.text_only != "zero_image":
-            return batch
-        owned = {int(row) for rows in batch.rows.values() for row in rows}
-        bare = [row for row in range(batch.n_rows) if row not in owned]
-        if not bare:
-            return batch
-        px = self._encoder.config.vision.image_px
-        return loading.with_images(batch, torch.zeros(len(bare), 3, px, px), bare)
-
-    @property
-    def _encoder(self) -> ImageBind:
-        if self.encoder is None:
-            raise ConfigurationError(
-                "this model has no encoder; pass features= instead of media=, or load one with "
-                "ImageBindLLM.from_llm(llm, encoder=ImageBind.from_pretrained(FOLDER))"
-            )
-        return self.encoder
-
-    @property
-    def _required_cache(self) -> VisualCache:
-        if self.cache is None:
-            raise ConfigurationError(
-                "this model has no visual cache; set model.cache = VisualCache.load(FOLDER), "
-                "or pass cache=False"
-            )
-        return self.cache
-
-    def _cache_settings(self, cache: CacheSettings | bool | None) -> CacheSettings | None:
-        if cache is None:
-            cache = bool(self.config.use_cache_by_default and self._cache is not None)
-        if isinstance(cache, bool):
-            return loading.cache_settings(self.config) if cache else None
-        return cache
-
-    # features -> injection
-
-    def bind(self, features: Tensor) -> Tensor:
-        """Bind features (B, joint) or (B, 1, joint); the result is (B, 1, dim)."""
-        if features.shape[-1] != self.config.joint_dim:
-            raise ConfigurationError(
-                f"features have shape {tuple(features.shape)}, "
-                f"expected (rows, {self.config.joint_dim})"
-            )
-        weight = self.bind_network.proj.weight
-        bound: Tensor = self.bind_network(features.to(weight.device, weight.dtype))
-        return bound[:, None] if bound.ndim == 2 else bound
-
-    def injection(self, features: Tensor, has_media: Tensor | None = None) -> Injection | None:
-        """Compute what is added in the LLM's layers; once per request, not per token.
-
-        Args:
-            features: (B, joint), as from `sense`.
-            has_media: (B,) bool; rows that are False get no injection. All rows when None.
-
-        Returns:
-            (L, B, 1, H, D) for the L injected layers; `AdapterTokens` or `WordOffsets` for the
-            other forms; None if no row has media.
-        """
-        if has_media is not None and not has_media.any():
-            return None
-        return self.inject_bound(self.bind(features), has_media)
-
-    def inject_bound(self, bound: Tensor, has_media: Tensor | None = None) -> Injection:
-        """Compute the injection of bound vectors (B, 1, dim); see `injection`."""
-        if self.prefix_query is None:
-            return self._word_offsets(bound, has_media)
-        tokens = bound[None] + self.prefix_query[:, None]  # (L, B, Q, dim)
-        tokens = tokens.to(self.llm.dtype)
-        attentions = self.shape.attentions[-len(tokens) :]
-        values = [base_projection(attention.v_proj) for attention in attentions]
-        head_dim = self.shape.head_dim
-        if self.config.n_queries == 1:
-            return gated_values(tokens[:, :, 0], values, self.gates, head_dim, has_media)
-        keys = [base_projection(attention.k_proj) for attention in attentions]
-        return adapter_tokens(tokens, keys, values, self.gates, head_dim, has_media)
-
-    def _word_offsets(self, bound: Tensor, has_media: Tensor | None) -> WordOffsets:
-        offsets = self.gates[:, None, :, None] * bound[None]  # (L, B, 1, dim)
-        if has_media is not None:
-            offsets = torch.where(has_media.to(offsets.device)[None, :, None, None], offsets, 0)
-        return WordOffsets(offsets)
 
     def _resolve(
         self,
@@ -383,13 +210,20 @@ class ImageBindLLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Run the LLM over tokens, with at most one of `media`, `features`, `injection`.
 
         Args:
-            input_ids: (B, T); other arguments up to `logits_to_keep` as in transformers.
+            input_ids: (B, T).
+            attention_mask: As in transformers, like the next four.
+            position_ids: See there.
+            past_key_values: See there.
+            inputs_embeds: See there.
+            use_cache: See there.
+            logits_to_keep: See there.
             labels: (B, T); -100 is ignored. If all are, the loss is 0.
             media: Preprocessed media of each row.
             features: (B, joint) in place of media.
             has_media: (B,) bool, with features; rows that are False get no injection.
             injection: What `self.injection` returned, in place of both.
             cache: With media; see `sense`.
+            **kwargs: For the base LLM.
 
         Raises:
             ConfigurationError: Several of media, features and injection, or a wrong width.

@@ -32,7 +32,7 @@ Medium: TypeAlias = "Item | Mapping[str, Any]"
 
 
 class ModelInputs(BatchFeature):  # type: ignore[misc]
-    """`input_ids` (B, T), `attention_mask` (B, T) and `media`, to be passed to the model by `**`."""
+    """`input_ids` and `attention_mask` (B, T) and `media`, to be passed to the model by `**`."""
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Self:  # type: ignore[override]
         """Move everything to a device; `dtype` is for float inputs of media."""
@@ -174,9 +174,7 @@ class ImageBindLLMProcessor:
                 f"{folder / CONFIG_FILE} cannot be read ({error}); expected what "
                 "ImageBindLLMProcessor.save_pretrained or `ibllm convert` writes"
             ) from error
-        return cls(
-            load_tokenizer(folder), preprocess, system_prompt=settings.get("system_prompt")
-        )
+        return cls(load_tokenizer(folder), preprocess, system_prompt=settings.get("system_prompt"))
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -199,14 +197,15 @@ def _as_conversations(text: Texts) -> list[list[Message]]:
     """Bring every accepted form to one list of messages per row."""
     if isinstance(text, str):
         return [[{"role": "user", "content": text}]]
-    if all(isinstance(row, Mapping) for row in text) and text:
-        return [[row for row in text if isinstance(row, Mapping)]]
-    rows: list[list[Message]] = []
-    for row in text:
-        rows.append([{"role": "user", "content": row}] if isinstance(row, str) else list(row))  # type: ignore[arg-type]
-    if not rows:
+    entries: list[Any] = list(text)
+    if not entries:
         raise ConfigurationError("found no text; expected a question or a list of messages")
-    return rows
+    if all(isinstance(entry, Mapping) for entry in entries):
+        return [entries]
+    return [
+        [{"role": "user", "content": entry}] if isinstance(entry, str) else list(entry)
+        for entry in entries
+    ]
 
 
 def _as_media_rows(media: Any, n_rows: int) -> list[list[Medium]]:

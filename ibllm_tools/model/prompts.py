@@ -111,7 +111,7 @@ def supervise(
     Returns:
         Token ids, and labels of the same length: -100 over the prompt, then the ids.
     """
-    ids = _encode(tokenizer, prompt + answer, with_bos=with_bos) + [tokenizer.eos_token_id]
+    ids = [*_encode(tokenizer, prompt + answer, with_bos=with_bos), tokenizer.eos_token_id]
     n_prompt = len(_encode(tokenizer, prompt, with_bos=with_bos))
     labels = [IGNORED_LABEL] * n_prompt + ids[n_prompt:]
     return ids[:max_tokens], labels[:max_tokens]

@@ -106,7 +106,7 @@ def adapter_config(
     """
     for name in ("image_bind_proj.weight", "prefix_query.weight"):
         if name not in adapter:
-            raise CheckpointError(f"found no {name}; expected an ImageBind-LLM adapter such as 7B.pth")
+            raise CheckpointError(f"found no {name}; expected an adapter such as 7B.pth")
     ranks = {v.shape[0] for k, v in adapter.items() if k.endswith("_l1.weight")}
     return ImageBindLLMConfig(
         text_config,
@@ -138,7 +138,7 @@ def adapter_state(adapter: Mapping[str, Tensor], config: ImageBindLLMConfig) -> 
         if match := _GATE.fullmatch(key):
             gates[int(match[1])] = value.flatten()
         elif key == "prefix_query.weight":
-            state["prefix_query"] = value.unflatten(0, (-1, config.n_queries))
+            state["prefix_query"] = value.reshape(-1, config.n_queries, value.shape[-1])
         elif key.startswith("llama."):
             official = key.removeprefix("llama.")
             state[f"llm.{_llama_name(official)}"] = _reorder(official, value, llama)

@@ -63,9 +63,7 @@ def _backend(model: Any) -> Any:
     vocab = {model.id_to_piece(index): index for index in range(size)}
     unknown = model.id_to_piece(model.unk_id())
     merges = _merges(model, vocab)
-    backend = Tokenizer(
-        BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
+    backend = Tokenizer(BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     backend.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
@@ -79,7 +77,9 @@ def _backend(model: Any) -> Any:
     )
     first = model.id_to_piece(model.bos_id())
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A", pair=f"{first} $A {first} $B", special_tokens=[(first, model.bos_id())]
+        single=f"{first} $A",
+        pair=f"{first} $A {first} $B",
+        special_tokens=[(first, model.bos_id())],
     )
     return backend
 
