@@ -126,7 +126,8 @@ def log_mel(waveforms: Tensor, rate_hz: int = 16000, n_mels: int = 128) -> Tenso
     frames = (frames - PREEMPHASIS * before) * window
     n_fft = 1 << (frame - 1).bit_length()
     power = torch.fft.rfft(frames, n=n_fft).abs().square()  # (B, T, n_fft/2 + 1)
-    mel = power @ _mel_triangles(n_mels, n_fft, rate_hz).to(power)  # (B, T, M)
+    with torch.autocast(power.device.type, enabled=False):  # half precision loses quiet bins
+        mel = power @ _mel_triangles(n_mels, n_fft, rate_hz).to(power)  # (B, T, M)
     loud: Tensor = mel.clamp_min(torch.finfo(torch.float32).eps)
     return loud.log().transpose(-1, -2)
 
