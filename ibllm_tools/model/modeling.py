@@ -92,6 +92,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
 
             encoder = ImageBind(config.encoder_config)
         self.encoder = encoder
+        config.encoder_config = encoder.config if encoder else None
         self._cache: VisualCache | Callable[[], VisualCache] | None = cache
         self.bind_network = BindNetwork(
             config.joint_dim,

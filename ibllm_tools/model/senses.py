@@ -39,14 +39,15 @@ if TYPE_CHECKING:
 class Senses:
     """Methods of `ImageBindLLM` that read media and compute what is injected."""
 
-    config: ImageBindLLMConfig
-    llm: Any
-    encoder: ImageBind | None
-    bind_network: BindNetwork
-    gates: nn.Parameter
-    prefix_query: nn.Parameter | None
-    device: torch.device
-    _cache: VisualCache | Callable[[], VisualCache] | None
+    if TYPE_CHECKING:  # transformers evaluates the annotations of a model's classes
+        config: ImageBindLLMConfig
+        llm: Any
+        encoder: ImageBind | None
+        bind_network: BindNetwork
+        gates: nn.Parameter
+        prefix_query: nn.Parameter | None
+        device: torch.device
+        _cache: VisualCache | Callable[[], VisualCache] | None
 
     @cached_property
     def shape(self) -> LlmShape:
