@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+import transformers
 from transformers import PretrainedConfig
 
 from ibllm_tools.errors import ConfigurationError
@@ -235,6 +236,7 @@ class ImageBindConfig(PretrainedConfig):  # type: ignore[misc, no-untyped-call, 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
         plain: dict[str, Any] = {"model_type": self.model_type, "joint_dim": self.joint_dim}
+        plain["transformers_version"] = transformers.__version__  # a nested config must have it
         for name in TRUNKS:
             config = getattr(self, name)
             plain[name] = None if config is None else asdict(config)
