@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ibllm_tools import __version__
 from ibllm_tools.errors import ConfigurationError, IbllmError, MediaError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ DEBUG = "IBLLM_DEBUG"
 
 app = typer.Typer(
     name="ibllm",
-    help="Ask an LLM about photos, sounds, 3D shapes, videos, and mixtures of them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -53,6 +53,22 @@ FilesArgument = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Ask an LLM about photos, sounds, 3D shapes, videos, and mixtures of them."""
 
 
 @app.command()
@@ -113,11 +129,10 @@ def read_media(files: Sequence[str], modalities: Sequence[str]) -> list[Media]:
             f"found {len(modalities)} times --modality for {len(files)} files; "
             "give it once, or once per file"
         )
-    per_file = list(modalities) * len(files) if len(modalities) == 1 else list(modalities)
-    return [
-        _read_medium(file, modality)
-        for file, modality in zip(files, per_file or [None] * len(files), strict=True)
-    ]
+    per_file: list[str | None] = list(modalities) or [None]
+    if len(per_file) == 1:
+        per_file *= len(files)
+    return [_read_medium(file, sensed) for file, sensed in zip(files, per_file, strict=True)]
 
 
 def split_file(spec: str) -> tuple[str, str | None, float]:
@@ -216,6 +231,36 @@ def _write_vectors(out: Path, names: list[str], vectors: list[list[float]]) -> N
     from safetensors.numpy import save_file
 
     save_file({"embeddings": array}, out, metadata={"names": json.dumps(names)})
+
+
+@app.command()
+def convert(
+    imagebind: Annotated[Path, typer.Option(help="imagebind_huge.pth, as released.")],
+    llama: Annotated[Path, typer.Option(help="The folder of a released LLaMA.")],
+    adapter: Annotated[Path, typer.Option(help="The released adapter, such as 7B.pth.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    knn: Annotated[Path | None, typer.Option(help="The released knn.index.")] = None,
+    point: Annotated[Path | None, typer.Option(help="Point-Bind's 3D trunk.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Another tokenizer.model.")] = None,
+    dtype: DtypeOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
+) -> None:
+    """Turn released weights into a model folder; pickles are read as weights only."""
+    from ibllm_tools.convert import convert as convert_files
+
+    folder = convert_files(
+        out,
+        imagebind=imagebind,
+        llama=llama,
+        adapter=adapter,
+        knn=knn,
+        point=point,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        overwrite=overwrite,
+        progress=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
 
 
 @app.command()

@@ -97,9 +97,9 @@ def _device() -> Report:
     import torch
 
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
+        memory = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
-        return {"name": name, "kind": "cuda", "free": free, "total": total}
+        return {"name": name, "kind": "cuda", "free": memory[0], "total": memory[1]}
     kind = "mps" if torch.backends.mps.is_available() else "cpu"
     free, total = host_memory()
     name = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
@@ -168,6 +168,7 @@ def describe(report: Report) -> str:
     """Write a report of `examine` for a person to read."""
     model, memory = report["model"], report["memory"]
     n_bytes = sum(model["files"].values())
+    n_values = sum(model["values"].values())
     packages = ", ".join(
         f"{name} {found or '(missing)'}" for name, found in report["packages"].items()
     )
@@ -177,7 +178,7 @@ def describe(report: Report) -> str:
         ("model", f"{model['name']}: {model['folder'] or model.get('note', 'not found')}"),
         (
             "weights",
-            f"{len(model['files'])} files, {_mib(n_bytes)}, {sum(model['values'].values()):,} values",
+            f"{len(model['files'])} files, {_mib(n_bytes)}, {n_values:,} values",
         ),
         ("trunks", ", ".join(model["trunks"]) or "none here"),
         ("device", f"{report['device']['kind']}: {report['device']['name']}"),

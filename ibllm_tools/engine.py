@@ -12,6 +12,7 @@ share the weights and nothing else. The loop ends where its consumer stops.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ import torch
 
 from ibllm_tools.checkpoints import POCKET, find_folder
 from ibllm_tools.decoding import AnswerText, Sampler, Sampling
-from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.errors import CheckpointError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ibllm_tools.cache import CacheSettings
     from ibllm_tools.media import Item
@@ -122,8 +124,8 @@ class Engine:
 
     def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a conversation, by the model's chat template, ready for the answer."""
-        batch = self.processor(list(messages))
-        return [int(token) for token in batch["input_ids"][0]]
+        ids: list[int] = self.processor.encode(list(messages))
+        return ids
 
     def _room(self, n_input: int, sampling: Sampling) -> int:
         room = self.max_context - n_input
@@ -135,7 +137,10 @@ class Engine:
         return min(room, sampling.max_tokens)
 
     def _injection(self, items: Sequence[Item], cache: CacheSettings | bool | None) -> Any:
-        batch = self.processor(media=[list(items)])["media"].to(self.model.device, self.model.dtype)
+        from ibllm_tools.preprocess import MediaBatch
+
+        batch = MediaBatch.collate([items], self.processor.preprocess)
+        batch = batch.to(self.model.device, self.model.dtype)
         with torch.inference_mode():
             return self.model.injection(*self.model.sense(batch, cache=cache))
 
@@ -181,11 +186,14 @@ def _max_context(model: Any) -> int:
 class Senses:
     """The encoder of a model without its LLM: media in, unit vectors out. Thread-safe."""
 
-    def __init__(self, encoder: Any, config: PreprocessConfig, placement: Placement) -> None:
+    def __init__(
+        self, encoder: Any, config: PreprocessConfig, device: torch.device, dtype: torch.dtype
+    ) -> None:
         """Embed with an `ImageBind` and the preprocessing that belongs to it."""
         self.encoder = encoder
         self.config = config
-        self.placement = placement
+        self.device = device
+        self.dtype = dtype
 
     def embed(self, rows: Sequence[Sequence[Item]]) -> torch.Tensor:
         """Embed each row's media, mixed by their weights.
@@ -202,7 +210,7 @@ class Senses:
         from ibllm_tools.mix import mix
         from ibllm_tools.preprocess import MediaBatch
 
-        batch = MediaBatch.collate(rows, self.config).to(*self.placement)
+        batch = MediaBatch.collate(rows, self.config).to(self.device, self.dtype)
         with torch.inference_mode():
             vectors = [self.encoder.encode(name, x).float() for name, x in batch.inputs.items()]
             weights = torch.cat([batch.weights[name] for name in batch.inputs])
@@ -316,7 +324,7 @@ def _load_engine(source: str, placement: Placement) -> Engine:
 
     model = ImageBindLLM.from_pretrained(source, dtype=placement.dtype)
     shared = _senses.peek((source, placement))
-    if shared is not None and shared.placement.dtype == model.dtype:
+    if shared is not None and shared.dtype == model.dtype:
         model.encoder = shared.encoder
     # Merged deltas cost no time per token; this model is never saved.
     model = model.merge().to(placement.device).eval()
@@ -329,11 +337,26 @@ def _load_senses(source: str, placement: Placement) -> Senses:
 
     folder = fetch_folder(source, allow_patterns=["*.json", "encoder/*"])
     encoder = folder / "encoder"
-    place = Placement(placement.device, placement.dtype or torch.float32)
+    device, dtype = placement.device, placement.dtype or torch.float32
     shared = _engines.peek((source, placement))
-    if shared is not None and shared.model.dtype == place.dtype:
-        return Senses(shared.model.encoder, shared.processor.config, place)
+    if shared is not None and shared.model.dtype == dtype:
+        return Senses(shared.model.encoder, shared.processor.preprocess, device, dtype)
     opened = ImageBind.from_pretrained(
-        encoder if encoder.is_dir() else folder, device=place.device, dtype=place.dtype
+        encoder if encoder.is_dir() else folder, device=device, dtype=dtype
     )
-    return Senses(opened, _preprocess_config(folder), place)
+    return Senses(opened, _preprocess_config(folder), device, dtype)
+
+
+def _preprocess_config(folder: Path) -> PreprocessConfig:
+    """The preprocessing of a model folder; that of `imagebind_huge` where none is named."""
+    from ibllm_tools.preprocess import PreprocessConfig
+
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return PreprocessConfig()
+    try:
+        return PreprocessConfig.from_dict(json.loads(path.read_text("utf-8"))["preprocess"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); save the model again, or copy the file again"
+        ) from error
