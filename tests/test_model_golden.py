@@ -13,6 +13,7 @@ from ibllm_tools.model.released import (
     llama_config,
     llama_state,
 )
+from ibllm_tools.model.sampling import nucleus_probabilities
 
 pytestmark = pytest.mark.golden
 
@@ -219,3 +220,14 @@ def test_folder_gives_the_same_logits(case, tmp_path):
         again.merge()
         injection = again.inject_bound(case.inputs["infer.visual"])
         close(again(tokens, injection=injection).logits, expected, 1e-5)
+
+
+def test_sampling_probabilities(stubbed):
+    logits = stubbed.inputs["sampling.logits"]
+    names = [key for key in stubbed.outputs if key.startswith("sampling.")]
+    assert names
+    for name in names:  # such as sampling.t0.7_p0.9.probs
+        temperature, top_p = name.removeprefix("sampling.t").removesuffix(".probs").split("_p")
+        found = nucleus_probabilities(logits, float(temperature), float(top_p))
+        close(found, stubbed.outputs[name], 1e-6)
+        assert torch.equal(found > 0, stubbed.outputs[name] > 0)

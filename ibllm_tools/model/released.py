@@ -92,7 +92,7 @@ def llama_state(base: Mapping[str, Tensor], config: LlamaConfig) -> dict[str, Te
     for key, value in base.items():
         if key.startswith(IGNORED_BASE_KEYS):
             continue
-        state[_llama_name(key)] = _reorder(key, value, config)
+        state[llama_name(key)] = reorder(key, value, config)
     return state
 
 
@@ -141,7 +141,7 @@ def adapter_state(adapter: Mapping[str, Tensor], config: ImageBindLLMConfig) -> 
             state["prefix_query"] = value.reshape(-1, config.n_queries, value.shape[-1])
         elif key.startswith("llama."):
             official = key.removeprefix("llama.")
-            state[f"llm.{_llama_name(official)}"] = _reorder(official, value, llama)
+            state[f"llm.{llama_name(official)}"] = reorder(official, value, llama)
         else:
             state[_bridge_name(key)] = value
     if gates:
@@ -161,7 +161,7 @@ def rotary_to_halves(rows: Tensor, n_heads: int) -> Tensor:
     return pairs.transpose(1, 2).reshape(rows.shape)
 
 
-def _llama_name(key: str) -> str:
+def llama_name(key: str) -> str:
     """The counterpart of a key without `llama.` in an LLM with or without deltas."""
     if key in TOP:
         return TOP[key]
@@ -187,7 +187,7 @@ def _bridge_name(key: str) -> str:
     return f"bind_network.blocks.{int(match[2]) - 1}.{BRIDGE[match[1]]}.{match[3]}"
 
 
-def _reorder(key: str, value: Tensor, config: Any) -> Tensor:
+def reorder(key: str, value: Tensor, config: Any) -> Tensor:
     """Reorder the channels of what `wq` and `wk` give; leave everything else as it is."""
     if key.endswith("_l1.weight"):
         return value
