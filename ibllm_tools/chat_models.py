@@ -208,7 +208,7 @@ class ChatImageBindLLM(BaseChatModel):
             "audio_inputs": True,
             "video_inputs": True,
             "pdf_inputs": False,
-            "image_tool_message": False,
+            "image_tool_message": True,
             "text_outputs": True,
             "tool_calling": False,
             "structured_output": False,

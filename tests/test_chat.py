@@ -212,6 +212,14 @@ def test_a_tool_result_is_read_as_what_the_user_says(chat):
     assert chat.invoke(history).text == chat.invoke(plain).text
 
 
+def test_a_picture_in_a_tool_result_is_sensed(chat):
+    called = AIMessage("", tool_calls=[{"name": "draw", "args": {}, "id": "1"}])
+    result = ToolMessage(["done", picture()], tool_call_id="1")
+    plain = ToolMessage(["done"], tool_call_id="1")
+    seen, unseen = (chat.invoke([HumanMessage("hi"), called, m]).text for m in (result, plain))
+    assert seen != unseen
+
+
 def test_threads_get_what_they_get_alone(chat):
     media = [picture(0), picture(1), sound(0), sound(1), cloud(0), cloud(1)]
     prompts = [ask(f"question {i}", medium) for i, medium in enumerate(media)]
