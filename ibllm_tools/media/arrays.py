@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import re
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from ibllm_tools.media.problems import decoding, problem
 
 _MAX_HEADER = 10_000
-_COMMENT = re.compile(rb"(?m)^[ \t]*(?:#|//)[^\n]*$")
 
 
 def read_npy(data: bytes, name: str) -> NDArray[Any]:
@@ -91,14 +91,13 @@ def read_table(
     Raises:
         MediaError: A row is no row of numbers, rows differ in length, or there are too many.
     """
-    text = _COMMENT.sub(b"", text)
-    if b"," in text or b";" in text:
-        text = text.replace(b",", b" ").replace(b";", b" ")
-    if not text.strip():
+    rows = _rows(text)
+    first = next(rows, None)
+    if first is None:
         raise problem(name, "no rows of numbers", "at least one", "check how it was written")
     with decoding(name, "rows of numbers"):
         table = np.loadtxt(
-            io.BytesIO(text),
+            chain([first], rows),
             dtype=np.float64,
             comments=None,
             ndmin=2,
@@ -109,6 +108,17 @@ def read_table(
     if len(table) > max_rows:
         raise too_many(name, max_rows, "rows")
     return table
+
+
+def _rows(text: bytes) -> Iterator[bytes]:
+    """Lines that are neither blank nor comments, with columns divided by spaces."""
+    text = text.replace(b"\r", b"\n").replace(b",", b" ").replace(b";", b" ")
+    while b"\n\n" in text:
+        text = text.replace(b"\n\n", b"\n")
+    for line in io.BytesIO(text):
+        row = line.strip()
+        if row and not row.startswith((b"#", b"//")):
+            yield row
 
 
 def too_many(name: str, limit: int, what: str) -> Exception:

@@ -217,6 +217,9 @@ def _mpeg_audio(data: bytes) -> str:
 _NUMBER = rb"[+-]?(?:\d+\.?\d*|\.\d+|nan|inf)(?:[eE][+-]?\d+)?"
 _NUMERIC_ROW = re.compile(rb"[ \t]*" + _NUMBER + rb"(?:[ \t]*[,;][ \t]*|[ \t]+)" + _NUMBER, re.I)
 _VERTEX_ROW = re.compile(rb"^[ \t]*v[ \t]+" + _NUMBER, re.I | re.M)
+_NAMED_ROWS = re.compile(
+    rb"[A-Za-z][^\r\n,]*(?:,[^\r\n,]*){5,6}\r?\n" + _NUMBER + rb"[ \t]*,", re.I
+)
 _COMMA_ROW = re.compile(rb"^[^\r\n]*,[^\r\n]*,", re.M)
 
 
@@ -241,6 +244,8 @@ def _text_format(head: bytes, data: bytes, hint: str, modality: Modality | None)
         return "obj"
     if modality == "imu" or (hint == "csv" and modality is None):
         return "csv" if _COMMA_ROW.search(head) or _NUMERIC_ROW.match(start) else ""
+    if modality is None and _NAMED_ROWS.match(start.removeprefix(b"\xef\xbb\xbf")):
+        return "csv"
     lines = re.sub(rb"(?m)^[ \t]*(?:#|//)[^\n]*\n?", b"", head).lstrip()
     return "xyz" if _NUMERIC_ROW.match(lines) else ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,7 +47,7 @@ class Depth(Sensed):
     """A depth map as disparity: (H, W) float32 in pixels, larger is nearer, 0 is unknown."""
 
     modality: ClassVar[Modality] = "depth"
-    disparity: FloatArray
+    disparity: FloatArray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Thermal(Sensed):
     """A thermal picture: (H, W) float32 in [0, 1], larger is warmer."""
 
     modality: ClassVar[Modality] = "thermal"
-    values: FloatArray
+    values: FloatArray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Audio(Sensed):
     """A sound: (C, S) float32 in [-1, 1] at `rate_hz` samples per second."""
 
     modality: ClassVar[Modality] = "audio"
-    samples: FloatArray
+    samples: FloatArray = field(repr=False)
     rate_hz: int
 
     @property
@@ -77,7 +77,7 @@ class Imu(Sensed):
     """A motion recording: (6, T) float32, three accelerometer and three gyroscope axes."""
 
     modality: ClassVar[Modality] = "imu"
-    signal: FloatArray
+    signal: FloatArray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Points(Sensed):
     """A 3D shape: (N, 3) float32 coordinates as stored, neither centred nor scaled."""
 
     modality: ClassVar[Modality] = "point"
-    xyz: FloatArray
+    xyz: FloatArray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ Frames = NDArray[np.uint8]
 # A frame at 0.72 s belongs to a clip from 0.72 s, however the clip's start was rounded.
 _EPSILON_S = 1e-6
 _MAX_FPS = 250
+_USUAL_FPS = 25
 _MAX_OUTPUT_BYTES = 2**30
 _SLACK_S = 0.5
 
@@ -35,21 +37,27 @@ class Track:
         pts: (F,) int64 time stamps in display order, in `unit_s`; frame i is shown from pts[i].
         keys: Time stamps of the frames at which decoding can start, sorted.
         unit_s: Seconds per unit.
-        frame_s: Seconds that the last frame is shown.
+        last_s: Seconds that the last frame is shown.
         stamped: Whether frames carry these stamps; if not, they are counted instead.
     """
 
     pts: NDArray[np.int64]
     keys: NDArray[np.int64]
-    unit_s: float
-    frame_s: float
+    unit_s: Fraction
+    last_s: Fraction
     stamped: bool
 
     @property
     def times_s(self) -> NDArray[np.float64]:
         """(F,) seconds from the first frame."""
-        times: NDArray[np.float64] = (self.pts - self.pts[0]) * self.unit_s
+        ticks = (self.pts - self.pts[0]).astype(np.float64)
+        times: NDArray[np.float64] = ticks * self.unit_s.numerator / self.unit_s.denominator
         return times
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return float(int(self.pts[-1] - self.pts[0]) * self.unit_s + self.last_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +72,15 @@ class Video(Sensed):
     """
 
     modality: ClassVar[Modality] = "video"
-    data: bytes
-    format_: Format
-    policy: MediaPolicy
-    track: Track
+    data: bytes = field(repr=False)
+    format_: Format = field(repr=False)
+    policy: MediaPolicy = field(repr=False)
+    track: Track = field(repr=False)
 
     @property
     def duration_s(self) -> float:
         """Length in seconds, from the first frame to the end of the last."""
-        return float(self.track.times_s[-1]) + self.track.frame_s
+        return self.track.duration_s
 
     @property
     def fps(self) -> float:
@@ -163,7 +171,9 @@ def _index(
     limit = int(policy.max_seconds * _MAX_FPS) + 1
     stamps: list[int] = []
     keys: list[int] = []
-    last_frame, end_s, n_packets, stamped = 0, 0.0, 0, True
+    last_frame, end_s, n_packets = 0, 0.0, 0
+    # AVI stores no time stamps; those that FFmpeg makes up are wrong where frames are reordered.
+    stamped = container.format.name != "avi"
     for packet in container.demux():
         deadline.check()
         if not packet.size:
@@ -185,7 +195,9 @@ def _index(
             keys.append(stamp)
         if len(stamps) > limit:
             raise problem(name, f"more than {limit:,} frames", "fewer", "lower its frame rate")
-    _check_whole(stream.frames, n_packets, claimed_s(container), end_s, name)
+    # An AVI header counts a frame or two more; its chunks have been checked already.
+    n_claimed = stream.frames if container.format.name != "avi" else 0
+    _check_whole(n_claimed, n_packets, claimed_s(container), end_s, name)
     return _track(stamps, keys, last_frame, stream, stamped, policy, name)
 
 
@@ -214,11 +226,12 @@ def _track(
     if not stamps:
         raise _cut_off(name, "no frames that are shown")
     pts = np.unique(np.array(stamps, np.int64))
-    unit_s = float(stream.time_base)
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    frame_s = last_frame * unit_s or (1 / rate if rate else 1 / 25)
-    _check_seconds(float(pts[-1] - pts[0]) * unit_s + frame_s, policy, name)
-    return Track(pts, np.unique(np.array(keys, np.int64)), unit_s, frame_s, stamped)
+    unit_s = Fraction(stream.time_base)
+    rate = stream.average_rate or stream.guessed_rate or _USUAL_FPS
+    last_s = last_frame * unit_s or 1 / Fraction(rate)
+    track = Track(pts, np.unique(np.array(keys, np.int64)), unit_s, last_s, stamped)
+    _check_seconds(track.duration_s, policy, name)
+    return track
 
 
 def _choose(times_s: NDArray[np.float64], start: float, end: float, n_frames: int) -> list[int]:
