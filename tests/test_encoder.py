@@ -278,6 +278,9 @@ def test_a_cut_file_is_refused(folder):
 def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         ImageBind.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        ImageBind.from_pretrained(tmp_path)
 
 
 def test_fixed_buffers_may_be_absent_from_a_file(folder):

@@ -11,7 +11,7 @@ import torch
 
 from ibllm_tools.convert.adapter import adapter_part, read_adapter_config, write_adapter
 from ibllm_tools.convert.encoder import check_encoder, encoder_config, read_encoder, write_encoder
-from ibllm_tools.convert.files import read_weights
+from ibllm_tools.convert.files import read_json, read_weights
 from ibllm_tools.convert.llama import MAX_SHARD_BYTES, LlamaFiles, read_config, write_llama
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 from ibllm_tools.model.loading import CACHE_FOLDER, ENCODER_FOLDER, LLM_FOLDER
@@ -49,7 +49,7 @@ def convert(
     dtype: str | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
-    encoder_sizes: ImageBindConfig | None = None,
+    encoder_sizes: ImageBindConfig | PathLike | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Convert released files to a folder that `ImageBindLLM.from_pretrained` opens.
@@ -68,7 +68,8 @@ def convert(
         dtype: "float32", "float16" or "bfloat16"; None keeps each file's own.
         overwrite: Whether files of an existing model folder may be replaced.
         progress: Called with the name of every part that was written.
-        encoder_sizes: For an encoder of other sizes than the released one.
+        encoder_sizes: For an encoder of other sizes than the released one: its config, or the
+            JSON file of that.
         max_shard_bytes: Largest shard of the LLM.
 
     Returns:
@@ -85,7 +86,7 @@ def convert(
     words = _tokenizer(Path(llama), tokenizer, text_config.vocab_size)
     whole = read_weights(adapter)
     senses = read_encoder(Path(imagebind or adapter), None if point is None else Path(point))
-    sizes = encoder_sizes or encoder_config(senses)
+    sizes = _encoder_sizes(encoder_sizes) or encoder_config(senses)
     check_encoder(senses, sizes, str(imagebind or adapter))
     own = adapter_part(whole, str(adapter))
     config = read_adapter_config(own, text_config, sizes, str(adapter))
@@ -105,6 +106,15 @@ def convert(
     say("adapter.safetensors")
     _write_small_files(folder, config, words)
     return folder
+
+
+def _encoder_sizes(given: ImageBindConfig | PathLike | None) -> ImageBindConfig | None:
+    from ibllm_tools.encoder import ImageBindConfig
+
+    if given is None or isinstance(given, ImageBindConfig):
+        return given
+    config: ImageBindConfig = ImageBindConfig.from_dict(read_json(Path(given)))
+    return config
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

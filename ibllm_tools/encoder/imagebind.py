@@ -93,7 +93,7 @@ class ImageBind(nn.Module):
         Weights are read per trunk, on first use, as `dtype` onto `device`.
 
         Raises:
-            CheckpointError: The folder has no config.
+            CheckpointError: The folder has no config that can be read.
         """
         folder = Path(folder)
         if not (folder / CONFIG_FILE).is_file():
@@ -101,7 +101,11 @@ class ImageBind(nn.Module):
                 f"found no {CONFIG_FILE} in {folder}; expected an encoder folder, "
                 f"as `ibllm convert` writes it"
             )
-        model = cls(ImageBindConfig.from_pretrained(folder), build=False)
+        try:
+            config = ImageBindConfig.from_pretrained(folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read ({error})") from error
+        model = cls(config, build=False)
         model._folder = folder
         return model.to(device=device, dtype=dtype).requires_grad_(requires_grad=False)
 
