@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.model.sampling import nucleus_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,13 +88,12 @@ class Sampler:
         if self.sampling.temperature == 0:
             return int(logits.argmax())
         # Sampled on the CPU in float32, so that one seed gives one answer on every device.
-        probabilities = (logits.float().cpu() / self.sampling.temperature).softmax(dim=-1)
-        ranked, ids = probabilities.sort(descending=True)
-        keep = ranked.cumsum(0) - ranked < self.sampling.top_p
-        if self.sampling.top_k:
-            keep[self.sampling.top_k :] = False
-        choice = torch.multinomial(ranked * keep, 1, generator=self._random)
-        return int(ids[choice])
+        probabilities = nucleus_probabilities(
+            logits.float().cpu(), self.sampling.temperature, self.sampling.top_p
+        )
+        n_kept = min(self.sampling.top_k or len(probabilities), len(probabilities))
+        ranked, ids = probabilities.topk(n_kept)
+        return int(ids[torch.multinomial(ranked, 1, generator=self._random)])
 
 
 class TokenText:
