@@ -108,11 +108,8 @@ def test_threads_that_share_a_model_do_not_mix_injections(tokens):
 
     def work(index):
         with torch.no_grad():
-            for _ in range(10):
-                if not torch.equal(
-                    llm(tokens, injection=injections[index]).logits, expected[index]
-                ):
-                    wrong.append(index)
+            found = [llm(tokens, injection=injections[index]).logits for _ in range(10)]
+        wrong.extend(index for logits in found if not torch.equal(logits, expected[index]))
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
     for thread in threads:
