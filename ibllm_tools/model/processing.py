@@ -169,7 +169,7 @@ class ImageBindLLMProcessor:
         try:
             settings = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             preprocess = PreprocessConfig.from_dict(settings["preprocess"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{folder / CONFIG_FILE} cannot be read ({error}); expected what "
                 "ImageBindLLMProcessor.save_pretrained or `ibllm convert` writes"
