@@ -238,7 +238,7 @@ def _default_dtype(source: str | Path, device_map: Any) -> torch.dtype | str:
 
 def _named_config(model: Any) -> ImageBindLLMConfig:
     """The config, naming base LLM and encoder, for a save of the adapter only."""
-    config = ImageBindLLMConfig.from_dict(model.config.to_dict())
+    config: ImageBindLLMConfig = ImageBindLLMConfig.from_dict(model.config.to_dict())
     config.base_llm = config.base_llm or model.llm.config.name_or_path or None
     if config.base_llm is None:
         raise ConfigurationError(

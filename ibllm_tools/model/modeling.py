@@ -365,7 +365,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
             names |= {f"llm.{name}" for name, _ in named_norms(self.llm)}
         return {name: x for name, x in self.state_dict().items() if name in names}
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
         save_directory: str | Path,
         is_main_process: bool = True,
@@ -388,9 +388,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
             loading.save(self, save_directory, adapter_only=adapter_only, **options)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | Path, **options: Any
-    ) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Load a folder or hub id.
 
         Args:

@@ -34,7 +34,7 @@ Medium: TypeAlias = "Item | Mapping[str, Any]"
 class ModelInputs(BatchFeature):  # type: ignore[misc]
     """`input_ids` and `attention_mask` (B, T) and `media`, to be passed to the model by `**`."""
 
-    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Self:  # type: ignore[override]
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Self:
         """Move everything to a device; `dtype` is for float inputs of media."""
         for name, value in self.items():
             self[name] = value.to(device, dtype) if name == "media" else value.to(device)

@@ -131,7 +131,7 @@ def adapter_state(adapter: Mapping[str, Tensor], config: ImageBindLLMConfig) -> 
     Raises:
         CheckpointError: A key has no counterpart; names it.
     """
-    llama = config.text_config
+    llama: Any = config.text_config
     state: dict[str, Tensor] = {}
     gates: dict[int, Tensor] = {}
     for key, value in adapter.items():

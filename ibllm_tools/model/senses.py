@@ -114,7 +114,8 @@ class Senses:
         if settings is None:
             return total
         length = total.norm(dim=-1, keepdim=True)
-        return self._required_cache.blend(total / length, settings) * length
+        blended: Tensor = self._required_cache.blend(total / length, settings)
+        return blended * length
 
     @property
     def _encoder(self) -> ImageBind:
