@@ -206,7 +206,7 @@ MAKERS = {
     "video.mov": lambda: encode_video("mov", "mpeg4"),
     "video.webm": lambda: encode_video("webm", "libvpx-vp9", audio="libopus"),
     "video.mkv": lambda: encode_video("mkv", "libx264"),
-    "video.avi": lambda: encode_video("avi", "mpeg4", audio="mp3"),
+    "video.avi": lambda: encode_video("avi", "mpeg4"),
     "reordered.avi": lambda: encode_video("avi", "libx264"),
     "points.npy": lambda: encode_npy(cloud()),
     "imu.npy": lambda: encode_npy(np.ones((6, 50), np.float32)),

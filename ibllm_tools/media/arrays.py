@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ibllm_tools.media.problems import decoding, problem
 
 _MAX_HEADER = 10_000
+_MAX_COLUMNS = 64
+_MAX_EMPTY = 500_000
 
 
 def read_npy(data: bytes, name: str) -> NDArray[Any]:
@@ -68,7 +70,7 @@ def check_finite(values: NDArray[Any], name: str) -> None:
 def to_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:
     """Convert to float32; raise `MediaError` for NaN, infinity or values that overflow."""
     check_finite(values, name)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = values.astype(np.float32)
     check_finite(narrow, name)
     return narrow
@@ -91,10 +93,12 @@ def read_table(
     Raises:
         MediaError: A row is no row of numbers, rows differ in length, or there are too many.
     """
-    rows = _rows(text)
+    rows = text_rows(text, name)
     first = next(rows, None)
     if first is None:
         raise problem(name, "no rows of numbers", "at least one", "check how it was written")
+    if len(first.split()) > _MAX_COLUMNS:
+        raise problem(name, "very many columns", f"at most {_MAX_COLUMNS}", "keep those needed")
     with decoding(name, "rows of numbers"):
         table = np.loadtxt(
             chain([first], rows),
@@ -110,15 +114,24 @@ def read_table(
     return table
 
 
-def _rows(text: bytes) -> Iterator[bytes]:
-    """Lines that are neither blank nor comments, with columns divided by spaces."""
+def text_rows(text: bytes, name: str) -> Iterator[str]:
+    """Lines that are neither blank nor comments, with columns divided by spaces.
+
+    Raises:
+        MediaError: There are very many blank lines and comments, which would only cost time.
+    """
     text = text.replace(b"\r", b"\n").replace(b",", b" ").replace(b";", b" ")
     while b"\n\n" in text:
         text = text.replace(b"\n\n", b"\n")
+    n_empty = 0
     for line in io.BytesIO(text):
-        row = line.strip()
-        if row and not row.startswith((b"#", b"//")):
-            yield row
+        row = line.split(b"#")[0].strip()
+        if row and not row.startswith(b"//"):
+            yield row.decode("latin1")
+        else:
+            n_empty += 1
+        if n_empty > _MAX_EMPTY:
+            raise problem(name, "very many empty lines", "rows of numbers", "leave them out")
 
 
 def too_many(name: str, limit: int, what: str) -> Exception:

@@ -53,22 +53,22 @@ def read_track(
         stream = audio_stream(container, policy)
         if stream is None:
             return None
-        rate_hz = _check_header(stream, name)
+        rate_hz, channels = _check_header(stream, name)
         stated_s = claimed_s(container) if format_.container in _EXACT else 0.0
         if stated_s > policy.max_seconds:
             raise _too_long(name, policy)
         chunks, n_samples = [], 0
         for frame in container.decode(stream):
             deadline.check()
-            n_samples += _check_frame(frame, stream, rate_hz, name)
-            _check_length(n_samples, rate_hz, stream.channels, policy, name)
+            n_samples += _check_frame(frame, rate_hz, channels, name)
+            _check_length(n_samples, rate_hz, channels, policy, name)
             chunks.append(_to_float(frame))
         if stream.duration and format_.container in _EXACT:
             _check_stated(float(stream.duration * stream.time_base), n_samples / rate_hz, name)
-    return Audio(_join(chunks, name), rate_hz, weight=weight, name=name)
+        return Audio(_join(chunks, name), rate_hz, weight=weight, name=name)
 
 
-def _check_header(stream: Any, name: str) -> int:
+def _check_header(stream: Any, name: str) -> tuple[int, int]:
     rate_hz, channels = int(stream.rate or 0), int(stream.channels or 0)
     if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ or not 1 <= channels <= _MAX_CHANNELS:
         raise problem(
@@ -77,11 +77,11 @@ def _check_header(stream: Any, name: str) -> int:
             f"1 to {_MAX_CHANNELS} channels at {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz",
             "resample it",
         )
-    return rate_hz
+    return rate_hz, channels
 
 
-def _check_frame(frame: Any, stream: Any, rate_hz: int, name: str) -> int:
-    if frame.sample_rate != rate_hz or len(frame.layout.channels) != stream.channels:
+def _check_frame(frame: Any, rate_hz: int, channels: int, name: str) -> int:
+    if frame.sample_rate != rate_hz or len(frame.layout.channels) != channels:
         raise problem(
             name,
             "a sound that changes its rate or channels midway",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ _MM_PER_M = 1000.0
 # The disparity at which ImageBind's depth trunk is saturated; white in an 8-bit map.
 MAX_DISPARITY_PX = 75.0
 
+_MAX_SCANS = 100
+_MAX_RLE_BYTES = 4 * 2**20
 _ORIENTATION = 0x0112
 _TURNS = {
     2: PilImage.Transpose.FLIP_LEFT_RIGHT,
@@ -109,6 +113,7 @@ def read_thermal(
 def _open(data: bytes, format_: Format, policy: MediaPolicy, name: str) -> PilImage.Image:
     """Read the header with the one decoder that fits; the size is checked before any pixel."""
     _check_end(data, format_, name)
+    _check_effort(data, format_, name)
     with decoding(name, f"a {format_.name} picture"), _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -119,9 +124,29 @@ def _open(data: bytes, format_: Format, policy: MediaPolicy, name: str) -> PilIm
     if picture.width * picture.height > policy.max_pixels:
         raise _too_many_pixels(name, f"{picture.width} x {picture.height}", policy)
     with decoding(name, f"a {format_.name} picture"):
-        picture.load()
+        with _quiet() if format_.name == "tiff" else nullcontext():
+            picture.load()
         turn = _TURNS.get(orientation)
         return picture.transpose(turn) if turn is not None else picture
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libtiff from writing to stderr, which it does directly and cannot be told not to."""
+    with _WARNINGS:
+        try:
+            kept = os.dup(2)
+        except OSError:
+            yield
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        os.close(sink)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _too_many_pixels(name: str, found: str, policy: MediaPolicy) -> Exception:
@@ -133,13 +158,23 @@ def _too_many_pixels(name: str, found: str, policy: MediaPolicy) -> Exception:
     )
 
 
+def _check_effort(data: bytes, format_: Format, name: str) -> None:
+    """Refuse what is cheap to store and dear to decode, beyond the number of pixels."""
+    # Inside compressed data, 0xFF is never followed by 0xDA.
+    if format_.name == "jpeg" and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise problem(name, "a JPEG of very many scans", f"at most {_MAX_SCANS}", "save it anew")
+    # Pillow decodes run lengths in Python.
+    if format_.name == "bmp" and data[30:31] in {b"\1", b"\2"} and len(data) > _MAX_RLE_BYTES:
+        raise problem(name, "a large run-length BMP", "an uncompressed one", "save it as PNG")
+
+
 def _check_end(data: bytes, format_: Format, name: str) -> None:
     """Find files that were cut off where their decoder would not notice."""
     whole = {
         "png": b"IEND\xaeB`\x82" in data[-(2**20) :],
         "jpeg": b"\xff\xd9" in data[2:],
         "webp": len(data) >= 8 + int.from_bytes(data[4:8], "little"),
-        "gif": b";" in data[-(2**10) :],
+        "gif": b"\0;" in data[-(2**10) :],
     }
     if not whole.get(format_.name, True):
         raise problem(

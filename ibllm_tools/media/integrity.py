@@ -13,16 +13,20 @@ def check_complete(data: bytes, container: str, name: str) -> None:
 
     Args:
         data: The file.
-        container: The demuxer's name; only wav, avi, ogg and mp3 are checked here, since the
-            others state a length that the decoded content is compared with.
+        container: The demuxer's name. FLAC is left to its decoder, which compares the length, and
+            AAC states none.
         name: The medium's name.
     """
-    if container in {"wav", "avi"}:
-        _check_riff(data, name)
-    elif container == "ogg":
-        _check_ogg(data, name)
-    elif container == "mp3":
-        _check_mp3(data, name)
+    checks = {
+        "wav": _check_riff,
+        "avi": _check_riff,
+        "ogg": _check_ogg,
+        "mp3": _check_mp3,
+        "mov": _check_boxes,
+        "matroska": _check_segment,
+    }
+    if container in checks:
+        checks[container](data, name)
 
 
 def _cut_off(name: str, found: str) -> MediaError:
@@ -59,6 +63,41 @@ def _check_ogg(data: bytes, name: str) -> None:
         raise _cut_off(name, "a stream without its last page")
 
 
+def _check_boxes(data: bytes, name: str) -> None:
+    """Walk the outer boxes of an MP4 or QuickTime file; each must be whole."""
+    offset = 0
+    while offset < len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[offset + 8 : offset + 16], "big")
+        elif size == 0:
+            return
+        if size < 8 or offset + size > len(data):
+            raise _cut_off(name, "a box that claims more bytes than there are")
+        offset += size
+
+
+def _check_segment(data: bytes, name: str) -> None:
+    """The segment of a Matroska or WebM file, where it states its size, must be whole."""
+    header_size, start = _ebml_number(data, 4)
+    start += header_size
+    if data[start : start + 4] != b"\x18\x53\x80\x67":
+        raise _cut_off(name, "a Matroska header without a segment")
+    size, begin = _ebml_number(data, start + 4)
+    # All ones mean a live recording of unknown size.
+    unknown = size + 1 == 1 << 7 * (begin - start - 4)
+    if not unknown and begin + size > len(data):
+        raise _cut_off(name, "a segment that claims more bytes than there are")
+
+
+def _ebml_number(data: bytes, offset: int) -> tuple[int, int]:
+    """Read a number of variable length; return it and the offset behind it."""
+    first = data[offset] if offset < len(data) else 0
+    length = 9 - first.bit_length()
+    value = int.from_bytes(data[offset : offset + length], "big")
+    return value & ((1 << 7 * length) - 1), offset + length
+
+
 _RATES_KBPS = {
     # (MPEG version 1?, layer): bit rates by index, from ISO 11172-3 and 13818-3.
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -73,13 +112,26 @@ _SAMPLE_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (1102
 
 def _check_mp3(data: bytes, name: str) -> None:
     """Walk the frames; the last one must be whole. Tags may follow it."""
-    offset = _after_id3(data, name)
+    offset = first = _after_id3(data, name)
+    n_frames = 0
     while length := _mp3_frame_length(data[offset : offset + 4]):
         offset += length
+        n_frames += 1
+    claimed = _mp3_claim(data[first : first + 200])
+    if claimed >= n_frames:
+        raise _cut_off(name, f"{n_frames:,} frames under a header that claims {claimed:,} more")
     if offset > len(data):
         raise _cut_off(name, f"a last frame that lacks {offset - len(data):,} bytes")
     if 0 < len(data) - offset < 4:
         raise _cut_off(name, "a last frame that lacks most of its bytes")
+
+
+def _mp3_claim(head: bytes) -> int:
+    """How many frames follow the first one, if that is a Xing or Info header; otherwise -1."""
+    place = max(head.find(b"Xing"), head.find(b"Info"))
+    if place < 0 or not head[place + 7 : place + 8] or not head[place + 7] & 1:
+        return -1
+    return int.from_bytes(head[place + 8 : place + 12], "big")
 
 
 def _after_id3(data: bytes, name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ibllm_tools.media.audio import read_audio
 from ibllm_tools.media.blocks import Located, locate
 from ibllm_tools.media.detection import detect
@@ -22,7 +24,7 @@ from ibllm_tools.media.items import (
 )
 from ibllm_tools.media.points import read_points
 from ibllm_tools.media.policy import MediaPolicy
-from ibllm_tools.media.problems import problem
+from ibllm_tools.media.problems import decoding, problem
 from ibllm_tools.media.signals import read_imu
 from ibllm_tools.media.sources import read
 from ibllm_tools.media.video import Video, read_video
@@ -59,7 +61,9 @@ def load(
     data, mime = read(located, policy)
     format_ = recognise(data, located.modality, mime, located.name)
     modality = located.modality or detect(data, format_, located.name)
-    return _decode(data, format_, modality, policy, located)
+    # Casts of hostile numbers may warn; NaN and infinity are looked for afterwards.
+    with decoding(located.name, f"a medium of {modality}"), np.errstate(all="ignore"):
+        return _decode(data, format_, modality, policy, located)
 
 
 def _looked_up(located: Located, lookup: Callable[[str], Mapping[str, Any]]) -> Located:

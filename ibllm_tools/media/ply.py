@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibllm_tools.media.arrays import too_many
+from ibllm_tools.media.arrays import text_rows, too_many
 from ibllm_tools.media.meshes import MAX_CORNERS, Mesh, bare, check_indices, fan, fans
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
@@ -141,6 +142,7 @@ class _Reader:
         self._order = order
         self._policy = policy
         self._name = name
+        self._rows = text_rows(data[offset:], name) if not order else iter(())
 
     def columns(self, element: _Element, columns: list[int]) -> NDArray[np.float64]:
         """(N, len(columns)) of an element without lists."""
@@ -148,6 +150,8 @@ class _Reader:
             lines = self._lines(element)
             if not lines:
                 return np.empty((0, len(columns)))
+            if len(lines[-1].split()) < len(element.properties):
+                raise self._short(element, "the last line is cut off")
             return np.loadtxt(lines, np.float64, ndmin=2, usecols=columns, comments=None)
         packed = self._packed(self._dtype(element), element)
         chosen = [packed[f"p{column}"].astype(np.float64) for column in columns]
@@ -197,16 +201,9 @@ class _Reader:
         return packed
 
     def _lines(self, element: _Element) -> list[str]:
-        lines: list[str] = []
-        while len(lines) < element.count:
-            if self._offset >= len(self._data):
-                raise self._short(element, f"{len(lines):,} lines follow")
-            stop = self._data.find(b"\n", self._offset)
-            stop = len(self._data) if stop < 0 else stop
-            line = self._data[self._offset : stop].decode("latin1").strip()
-            self._offset = stop + 1
-            if line:
-                lines.append(line)
+        lines = list(islice(self._rows, element.count))
+        if len(lines) < element.count:
+            raise self._short(element, f"{len(lines):,} lines follow")
         return lines
 
     def _ascii_rows(self, element: _Element, wanted: int) -> list[list[int]]:

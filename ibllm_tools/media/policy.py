@@ -44,7 +44,7 @@ class MediaPolicy(BaseModel):
     max_seconds: Positive = 600.0
     max_points: Count = 2_000_000
     max_chars: Count = 20_000
-    decode_timeout_s: Positive = 60.0
+    decode_timeout_s: Positive = 30.0
     allowed_dirs: tuple[Path, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     allow_private_addresses: bool = False

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibllm_tools.media.arrays import read_table, too_many
+from ibllm_tools.media.arrays import read_table, text_rows, too_many
 from ibllm_tools.media.meshes import Mesh, joined
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
@@ -61,7 +59,8 @@ def read_off(data: bytes, policy: MediaPolicy, name: str) -> Mesh:
         MediaError: The counts are missing, too large, or more than what follows.
     """
     with decoding(name, "an OFF file"):
-        lines = _off_lines(data)
+        word = re.match(rb"\s*(?:ST)?C?N?4?OFF\b", data)
+        lines = text_rows(data[word.end() :] if word else data, name)
         counts = [int(word) for word in next(lines, "").split()[:2]]
         if len(counts) != 2 or min(counts) < 0 or not counts[0]:
             raise problem(name, "no counts", "numbers of vertices and faces", "export it again")
@@ -78,16 +77,6 @@ def read_off(data: bytes, policy: MediaPolicy, name: str) -> Mesh:
         vertices = np.loadtxt(rows[: counts[0]], np.float64, ndmin=2, usecols=(0, 1, 2))
         polygons = [_off_corners(row) for row in rows[counts[0] :]]
         return joined(vertices, polygons, policy, name)
-
-
-def _off_lines(data: bytes) -> Iterator[str]:
-    """Lines without comments and without the word OFF, which may share a line with the counts."""
-    for number, line in enumerate(io.BytesIO(data)):
-        text = line.decode("latin1").split("#")[0].strip()
-        if number == 0:
-            text = re.sub(r"^(?:ST)?C?N?4?OFF\b", "", text).strip()
-        if text:
-            yield text
 
 
 def _off_corners(row: str) -> list[int]:
