@@ -22,9 +22,9 @@ from ibllm_tools.media.items import (
     Text,
     Thermal,
 )
-from ibllm_tools.media.points import read_points
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
+from ibllm_tools.media.shapes import read_points
 from ibllm_tools.media.signals import read_imu
 from ibllm_tools.media.sources import read
 from ibllm_tools.media.video import Video, read_video

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import struct
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,8 +20,8 @@ from ibllm_tools.media.items import Modality
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import problem
 from ibllm_tools.media.sources import read_file
-from ibllm_tools.media.waves import wav_bytes
 
+_IEEE_FLOAT = 3
 _BLOCK_TYPES: dict[Modality, str] = {
     "image": "image",
     "depth": "image",
@@ -183,7 +184,7 @@ def _encode(array: NDArray[Any], modality: Modality, rate_hz: int | None, name: 
     if modality == "image":
         return _png(array, name)
     if modality == "audio":
-        return wav_bytes(array, rate_hz, name)
+        return _wav(array, rate_hz, name)
     if modality in {"depth", "thermal", "imu", "point"}:
         # Depth as float: an integer array would be read as millimetres.
         stored = array.astype(np.float32) if modality != "thermal" else array
@@ -210,3 +211,28 @@ def _png(array: NDArray[Any], name: str) -> bytes:
     buffer = io.BytesIO()
     PilImage.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _wav(array: NDArray[Any], rate_hz: int | None, name: str) -> bytes:
+    """Encode (S,) or (C, S) samples in [-1, 1] as a 32-bit float WAV file.
+
+    Raises:
+        MediaError: `rate_hz` is missing, or the array is no sound.
+    """
+    samples = np.atleast_2d(array)
+    if rate_hz is None or rate_hz <= 0:
+        raise problem(name, f"rate_hz {rate_hz}", "samples per second", "pass rate_hz=16000")
+    if samples.ndim != 2 or not samples.size or not np.issubdtype(samples.dtype, np.floating):
+        raise problem(
+            name,
+            f"an array of {array.dtype} with shape {array.shape}",
+            "floats of shape (S,) or (C, S) in [-1, 1]",
+            "divide int16 samples by 32768",
+        )
+    channels = samples.shape[0]
+    data = samples.T.astype("<f4").tobytes()
+    align = 4 * channels
+    head = struct.pack("<HHIIHH", _IEEE_FLOAT, channels, rate_hz, rate_hz * align, align, 32)
+    body = b"WAVEfmt " + struct.pack("<I", len(head)) + head
+    body += b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibllm_tools.media.arrays import text_rows, too_many
-from ibllm_tools.media.meshes import MAX_CORNERS, Mesh, bare, check_indices, fan, fans
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
+from ibllm_tools.media.shapes.meshes import MAX_CORNERS, Mesh, bare, check_indices, fan, fans
 
 _TYPES = {
     "char": "i1",

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from ibllm_tools.media.arrays import check_finite, read_npy, read_table, to_float32, too_many
 from ibllm_tools.media.formats import Format
 from ibllm_tools.media.items import Points
-from ibllm_tools.media.meshes import Mesh, bare, sample_surface
-from ibllm_tools.media.ply import read_ply
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import problem
-from ibllm_tools.media.shapes import read_obj, read_off, read_stl
-from ibllm_tools.media.torchfile import read_torch_tensor
+from ibllm_tools.media.shapes.meshes import Mesh, bare, sample_surface
+from ibllm_tools.media.shapes.ply import read_ply
+from ibllm_tools.media.shapes.polygons import read_obj, read_off, read_stl
+from ibllm_tools.media.shapes.torchfile import read_torch_tensor
 
 _MAX_COLUMNS = 16
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibllm_tools.media.arrays import read_table, text_rows, too_many
-from ibllm_tools.media.meshes import Mesh, joined
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
+from ibllm_tools.media.shapes.meshes import Mesh, joined
 
 _OBJ_VERTEX = re.compile(rb"(?m)^[ \t]*v[ \t]+([^\r\n#]*)")
 _OBJ_FACE = re.compile(rb"(?m)^[ \t]*f[ \t]+([^\r\n#]*)")
