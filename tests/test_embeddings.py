@@ -1,0 +1,207 @@
+"""`ImageBindEmbeddings` on a tiny random model: every modality and mixtures in one space."""
+
+import asyncio
+import base64
+import shutil
+
+import numpy as np
+import pytest
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests
+from langchain_tests.unit_tests import EmbeddingsUnitTests
+from pydantic import ValidationError
+from test_chat import cloud, picture, sound
+from tiny_model import CONCEPTS, JOINT, save_tiny_model
+
+from ibllm_tools import ChatImageBindLLM, ImageBindEmbeddings, Media, MediaError, MediaPolicy
+from ibllm_tools.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def embeddings(folder):
+    return ImageBindEmbeddings(model=folder)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The same picture and sound as `picture()` and `sound()`, as files."""
+    paths = {"a.png": picture(), "b.wav": sound()}
+    for name, medium in paths.items():
+        (tmp_path / name).write_bytes(base64.b64decode(medium["base64"]))
+    return tmp_path
+
+
+def media():
+    maps = np.random.default_rng(0).uniform(0, 1, (40, 40)).astype(np.float32)
+    imu = np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)
+    return [
+        picture(),
+        sound(),
+        cloud(),
+        Media.from_array(maps * 30, "depth"),
+        Media.from_array(maps, "thermal"),
+        Media.from_array(imu, "imu"),
+        Media.from_text("a dog"),
+    ]
+
+
+def close(found, expected):
+    return np.allclose(found, expected, atol=1e-5)
+
+
+class TestUnit(EmbeddingsUnitTests):
+    @property
+    def embeddings_class(self):
+        return ImageBindEmbeddings
+
+
+class TestIntegration(EmbeddingsIntegrationTests):
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _folder(cls, folder):
+        cls.folder = str(folder)
+
+    @property
+    def embeddings_class(self):
+        return ImageBindEmbeddings
+
+    @property
+    def embedding_model_params(self):
+        return {"model": self.folder}
+
+
+def test_every_modality_becomes_one_unit_vector(embeddings):
+    vectors = embeddings.embed_media(media())
+    assert np.shape(vectors) == (7, JOINT)
+    assert all(type(value) is float for vector in vectors for value in vector)
+    assert close(np.linalg.norm(vectors, axis=1), 1)
+    assert np.unique(np.round(vectors, 4), axis=0).shape[0] == 7
+
+
+def test_a_row_is_what_it_is_alone(folder, embeddings):
+    rows = [*media(), [picture(), (sound(), 0.5)]]
+    alone = [embeddings.embed_media([row])[0] for row in rows]
+    for batch_size in (1, 3, 32):
+        batched = ImageBindEmbeddings(model=folder, batch_size=batch_size)
+        assert close(batched.embed_media(rows), alone)
+
+
+def test_texts_are_media_too(embeddings):
+    texts = ["dog", "a dog by the sea", ""]
+    vectors = embeddings.embed_documents(texts)
+    assert vectors[:2] == embeddings.embed_media([Media.from_text(text) for text in texts[:2]])
+    assert embeddings.embed_query("dog") == pytest.approx(vectors[0], abs=1e-5)
+    assert len(embeddings.embed_documents(["word " * 10_000])[0]) == JOINT
+    assert embeddings.embed_documents([]) == embeddings.embed_media([]) == []
+
+
+def test_a_mixture_lies_between_its_parts(embeddings):
+    one, two, even, mostly, extras = embeddings.embed_media(
+        [
+            picture(),
+            sound(),
+            [picture(), sound()],
+            [(picture(), 9), (sound(), 1)],
+            [picture(weight=9), sound(weight=1)],
+        ]
+    )
+    middle = np.add(one, two)
+    assert close(even, middle / np.linalg.norm(middle))
+    assert np.dot(mostly, one) > np.dot(even, one)
+    assert close(mostly, extras)
+
+
+def test_media_come_as_paths_blocks_and_urls(embeddings, files):
+    expected = embeddings.embed_media([picture(), [(picture(), 0.3), (sound(), 0.7)]])
+    path = files / "a.png"
+    data_url = f"data:image/png;base64,{picture()['base64']}"
+    block = {"type": "image_url", "image_url": {"url": data_url}}
+    same = embeddings.embed_media([path, str(path), block, data_url, (path, 0.2), [path]])
+    assert all(close(vector, expected[0]) for vector in same)
+    mixture = embeddings.embed_media([[(str(path), 0.3), (files / "b.wav", 0.7)]])
+    assert close(mixture[0], expected[1])
+
+
+def test_pictures_are_embedded_by_the_convention_of_vector_stores(embeddings, files):
+    assert close(
+        embeddings.embed_image([str(files / "a.png")]), embeddings.embed_media([picture()])
+    )
+    with pytest.raises(MediaError):
+        embeddings.embed_image([str(files / "b.wav")])
+
+
+def test_a_url_is_followed_only_where_the_policy_lists_it(folder, embeddings, files):
+    url = (files / "a.png").as_uri()
+    with pytest.raises(MediaError):
+        embeddings.embed_media([url])
+    allowed = ImageBindEmbeddings(model=folder, media_policy=MediaPolicy(allowed_dirs=(files,)))
+    assert close(allowed.embed_media([url]), embeddings.embed_media([picture()]))
+
+
+@pytest.mark.parametrize(
+    "row", [[], (picture(), 0), (picture(), float("nan")), "missing.png"], ids=repr
+)
+def test_a_bad_row_is_an_error(embeddings, row):
+    with pytest.raises(MediaError):
+        embeddings.embed_media([picture(), row])
+
+
+async def test_async_gives_the_same(embeddings):
+    many, text = await asyncio.gather(
+        embeddings.aembed_media(media()), embeddings.aembed_query("dog")
+    )
+    assert close(many, embeddings.embed_media(media()))
+    assert close(text, embeddings.embed_query("dog"))
+
+
+def test_chat_model_and_embeddings_share_one_encoder(tmp_path):
+    folder = str(save_tiny_model(tmp_path, seed=3))
+    embeddings, chat = ImageBindEmbeddings(model=folder), ChatImageBindLLM(model=folder)
+    before = embeddings.embed_media([picture()])
+    encoder = chat._engine(folder).model.encoder
+    assert encoder is embeddings._senses().encoder
+    assert encoder.loaded == ["vision"]
+    assert embeddings.embed_media([picture()]) == before
+
+
+def test_embedding_needs_no_llm(folder, embeddings, tmp_path):
+    expected = embeddings.embed_media([picture()])
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    shutil.rmtree(whole / "llm")
+    assert ImageBindEmbeddings(model=whole).embed_media([picture()]) == expected
+    with pytest.raises(CheckpointError):
+        ChatImageBindLLM(model=whole).invoke("hi")
+    encoder = shutil.copytree(folder / "encoder", tmp_path / "encoder")
+    shutil.copy(folder / "preprocessor_config.json", encoder)
+    assert ImageBindEmbeddings(model=encoder).embed_media([picture()]) == expected
+
+
+def test_a_missing_trunk_is_an_error_that_names_it(folder, tmp_path):
+    partial = shutil.copytree(folder, tmp_path / "partial")
+    (partial / "encoder" / "audio.safetensors").unlink()
+    embeddings = ImageBindEmbeddings(model=partial)
+    with pytest.raises(CheckpointError, match="audio"):
+        embeddings.embed_media([sound()])
+    assert embeddings.embed_media([picture()])
+
+
+def test_a_vector_store_finds_text_by_sound(embeddings):
+    store = InMemoryVectorStore(embeddings)
+    names = [name for name, _ in CONCEPTS]
+    store.add_texts(names)
+    [vector] = embeddings.embed_media([sound()])
+    found = [document.page_content for document in store.similarity_search_by_vector(vector, k=4)]
+    scores = np.dot(embeddings.embed_documents(names), vector)
+    assert found == [names[i] for i in np.argsort(-scores)]
+
+
+def test_wrong_settings_are_refused_at_once():
+    with pytest.raises(ValidationError):
+        ImageBindEmbeddings(batch_size=0)
+    with pytest.raises(ValidationError):
+        ImageBindEmbeddings(modell="pocket")
