@@ -1,0 +1,296 @@
+"""The recipe of `pocket`, the miniature of the whole system that ships with the package.
+
+```
+parquet -> arrays -> 0 language model | 0 encoder: photos+text, then sounds, depth, shapes
+        -> photo features -> 1 bind network, queries, gates -> 2 instructions -> folder
+```
+`train_pocket` runs all stages or continues a run that was stopped. The language model never
+sees a sound, a shape or a depth map: stages 1 and 2 use photos and text only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ibllm_tools.cache import CacheSettings, VisualCache
+from ibllm_tools.encoder import ImageBind
+from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.preprocess import PreprocessConfig, tokenize
+from ibllm_tools.train.contrastive import (
+    EncoderSizes,
+    Hub,
+    Prompts,
+    accuracy,
+    bind_modality,
+    clean_rows,
+    depth_views,
+    encode_all,
+    group_clouds,
+    official_clips,
+    point_views,
+    sound_views,
+    subtype_names,
+    train_photos,
+)
+from ibllm_tools.train.data import (
+    Table,
+    hold_out,
+    open_table,
+    read_concepts,
+    read_text,
+)
+from ibllm_tools.train.features import FeatureSource, PhotoFeatures, encode_photos
+from ibllm_tools.train.knowledge import Fact, facts_for
+from ibllm_tools.train.language import LanguageSizes, pick_captions, train_language
+from ibllm_tools.train.loop import Run, Schedule
+from ibllm_tools.train.shipping import save_pocket
+from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
+
+
+DEFAULT_MINUTES = 60.0
+
+
+@dataclass(frozen=True)
+class PocketSchedules:
+    """Steps and rates of every stage; the defaults take about an hour on two CPU cores."""
+
+    language: Schedule = field(default_factory=lambda: Schedule(2000, 2e-3, 50, decay_from=0.5))
+    photos: Schedule = field(default_factory=lambda: Schedule(4400, 1.2e-3, 200))
+    audio: Schedule = field(default_factory=lambda: Schedule(1500, 1.5e-3))
+    point: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3))
+    depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
+    bind: Schedule = field(default_factory=lambda: Schedule(1000, 2e-3, 50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3, 50))
+
+    def scaled(self, factor: float) -> PocketSchedules:
+        """Make every stage longer or shorter."""
+        stages = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return PocketSchedules(
+            **{
+                name: dataclasses.replace(s, steps=max(1, round(s.steps * factor)))
+                for name, s in stages.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class PocketOptions:
+    """Everything that shapes a run of the recipe besides its folders.
+
+    Attributes:
+        seed: Seed of all randomness.
+        encoder: Sizes of the encoder.
+        language: Sizes of the language model and its text.
+        schedules: Steps of every stage.
+        photo_batch: Photos a step of stage 0.
+        other_batch: Sounds, shapes or depth maps a step of stage 0.
+        held_out: Share of the training rows kept out to choose settings on.
+        cache_size: Photo features in the visual cache.
+        n_talks: Conversations about photos that stages 1 and 2 draw from.
+        n_bare: Conversations without media that stage 2 draws from.
+    """
+
+    seed: int = 0
+    encoder: EncoderSizes = field(default_factory=EncoderSizes)
+    language: LanguageSizes = field(default_factory=LanguageSizes)
+    schedules: PocketSchedules = field(default_factory=PocketSchedules)
+    photo_batch: int = 128
+    other_batch: int = 64
+    held_out: float = 0.04
+    cache_size: int = 3000
+    n_talks: int = 24_000
+    n_bare: int = 12_000
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The decoded data of a run; each table as (to learn from, held out)."""
+
+    facts: list[Fact]
+    text: list[dict[str, str]]
+    photos: tuple[Table, Table]
+    sounds: tuple[Table, Table]
+    shapes: tuple[Table, Table]
+
+
+def open_pack(data_dir: Path, work_dir: Path, options: PocketOptions) -> Pack:
+    """Decode the training split of a data pack, or map what an earlier run decoded."""
+    tables = {
+        kind: hold_out(
+            open_table(data_dir, work_dir, kind, "train"), kind, options.held_out, options.seed
+        )
+        for kind in ("photos", "sounds", "shapes")
+    }
+    return Pack(facts_for(read_concepts(data_dir)), read_text(data_dir), **tables)
+
+
+def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> tuple[ImageBind, Hub]:
+    """Stage 0: train all trunks of the encoder; resumes after a kill.
+
+    Returns:
+        The encoder in evaluation mode, and the features that modalities were bound to.
+    """
+    config = options.encoder.preprocessing()
+    torch.manual_seed(run.step_seed("encoder", -1))
+    encoder = options.encoder.build()
+    photos, held = pack.photos
+    prompts = Prompts(pack.facts, subtype_names(photos), config)
+    captions = concept_captions(pack, config, run.seed)
+    train_photos(
+        run, options.schedules.photos, encoder, config, photos, held, prompts, captions,
+        options.photo_batch,
+    )  # fmt: skip
+    encoder.eval()
+    for name in ("vision", "text"):
+        for part in ("modality_preprocessors", "modality_trunks", "modality_heads"):
+            encoder.get_submodule(part)[name].requires_grad_(requires_grad=False)  # type: ignore[index]
+    features = encode_all(encoder, "image", lambda r: clean_rows(photos, r, config), len(photos))
+    hub = Hub(features, torch.from_numpy(photos.concept), prompts.ensemble(encoder))
+    bind_others(run, pack, options, encoder, hub)
+    return encoder.eval(), hub
+
+
+def bind_others(run: Run, pack: Pack, options: PocketOptions, encoder: ImageBind, hub: Hub) -> None:
+    """Bind sounds, shapes and depth maps to the frozen photos and words."""
+    config, schedules = options.encoder.preprocessing(), options.schedules
+    sounds, held_sounds = pack.sounds
+    shapes, held_shapes = pack.shapes
+
+    def heard(table: Table, modality: str, inputs: object) -> str:
+        found = encode_all(encoder, modality, inputs, len(table))  # type: ignore[arg-type]
+        means, words = (accuracy(found, a, table) for a in (hub.means(), hub.words))
+        return f"held-out {modality} to photos {means:.3f} to words {words:.3f}"
+
+    clips = official_clips(held_sounds, config)
+    bind_modality(
+        run, schedules.audio, encoder, "audio", hub, sounds, sound_views(sounds, config),
+        lambda: heard(held_sounds, "audio", lambda r: torch.stack([clips[i] for i in r])),
+        options.other_batch,
+    )  # fmt: skip
+    groups = group_clouds(held_shapes, encoder)
+    bind_modality(
+        run, schedules.point, encoder, "point", hub, shapes, point_views(shapes, encoder),
+        lambda: heard(held_shapes, "point", groups.select), options.other_batch,
+    )  # fmt: skip
+    px = options.encoder.image_px
+    held_maps = depth_views(held_shapes, px)
+    bind_modality(
+        run, schedules.depth, encoder, "depth", hub, shapes, depth_views(shapes, px),
+        lambda: heard(held_shapes, "depth", lambda r: held_maps(r).inputs), options.other_batch,
+    )  # fmt: skip
+
+
+def concept_captions(pack: Pack, config: PreprocessConfig, seed: int) -> tuple[Tensor, Tensor]:
+    """Captions that name exactly one concept: token rows and these concepts."""
+    rng = random.Random(seed)  # noqa: S311
+    names = {word: i for i, fact in enumerate(pack.facts) for word in (fact.name, *fact.synonyms)}
+    chosen: list[tuple[str, int]] = []
+    for caption in pick_captions(rng, pack.text, 1 << 30):
+        found = {names[w] for w in caption.lower().replace(".", " ").split() if w in names}
+        if len(found) == 1:
+            chosen.append((caption, found.pop()))
+    if not chosen:
+        return torch.empty(0, config.text_context, dtype=torch.long), torch.empty(0).long()
+    tokens = tokenize([c for c, _ in chosen], config)
+    return tokens, torch.tensor([i for _, i in chosen])
+
+
+def train_pocket(
+    data_dir: Path | str,
+    out_dir: Path | str,
+    work_dir: Path | str,
+    *,
+    minutes: float = 60.0,
+    seed: int = 0,
+    options: PocketOptions | None = None,
+) -> Path:
+    """Train pocket from a data pack, or continue where a stopped run was.
+
+    Args:
+        data_dir: Folder with the pack's parquet files and `concepts.json`.
+        out_dir: Where the model folder is written.
+        work_dir: Where decoded arrays, checkpoints and `log.txt` are kept. A run with the
+            same folder, seed and options continues exactly; delete it to begin anew.
+        minutes: About how long to train on two CPU cores; scales the steps of every stage.
+        seed: Seed of all randomness.
+        options: Sizes and steps; overrides `minutes` and `seed`.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ConfigurationError: The pack is incomplete.
+        MissingExtraError: pandas or pyarrow is not installed.
+    """
+    if options is None:
+        schedules = PocketSchedules().scaled(minutes / DEFAULT_MINUTES)
+        options = PocketOptions(seed=seed, schedules=schedules)
+    data_dir, out_dir, work_dir = Path(data_dir), Path(out_dir), Path(work_dir)
+    torch.set_flush_denormal(True)
+    run = Run(work_dir, options.seed)
+    pack = open_pack(data_dir, work_dir, options)
+    llm, tokenizer = train_language(
+        run, options.language, options.schedules.language, pack.facts, pack.text
+    )
+    encoder, hub = train_encoder(run, pack, options)
+    config = options.encoder.preprocessing()
+    features = encode_photos(
+        encoder, pack.photos[0], config, work_dir / "features.safetensors", seed=options.seed
+    )
+    cache = VisualCache(features.cache_vectors(options.cache_size, options.seed))
+    model = ImageBindLLM.from_llm(llm, joint_dim=options.encoder.joint_dim)
+    tune_senses(run, pack, options, model, features, cache, tokenizer)
+    model.encoder, model.cache = encoder, cache
+    model.config.encoder_config = encoder.config
+    settings = choose_cache(run, pack, options, model, tokenizer)
+    save_pocket(out_dir, model, tokenizer, config, pack.facts, settings)
+    run.say(f"saved {out_dir}")
+    return out_dir
+
+
+def tune_senses(
+    run: Run,
+    pack: Pack,
+    options: PocketOptions,
+    model: ImageBindLLM,
+    features: PhotoFeatures,
+    cache: VisualCache,
+    tokenizer: Any,
+) -> None:
+    """Stages 1 and 2: photos and text only."""
+    torch.manual_seed(run.step_seed("senses", -1))
+    rng = random.Random(run.step_seed("senses", -2))  # noqa: S311
+    source = FeatureSource(features, cache, CacheSettings())
+    shown = sorted(source.rows)
+    pad = tokenizer.pad_token_id
+    open_gates(model)
+    talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks)
+    tune(run, "bind", options.schedules.bind, model, source, talks, pad)
+    bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare)
+    tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, pad)
+
+
+def choose_cache(
+    run: Run, pack: Pack, options: PocketOptions, model: ImageBindLLM, tokenizer: Any
+) -> CacheSettings | None:
+    """Choose the default cache settings by the answers about held-out training rows.
+
+    Returns:
+        The settings with the best mean over photos, sounds and shapes; None where none beats
+        answering without the cache.
+    """
+    from ibllm_tools.train.scoring import held_features, score_settings
+
+    tables = held_features(pack, options, model)
+    scores = score_settings(tables, pack.facts, model, tokenizer)
+    for settings, score in scores:
+        run.say(f"cache {settings}: {' '.join(f'{n} {v:.3f}' for n, v in score.items())}")
+    best = max(scores, key=lambda row: sum(row[1].values()) / max(1, len(row[1])))
+    return best[0]
