@@ -16,7 +16,7 @@ from ibllm_tools.media.problems import decoding, problem
 
 _MAX_HEADER = 10_000
 _MAX_COLUMNS = 64
-_MAX_EMPTY = 500_000
+_MAX_EMPTY = 100_000
 
 
 def read_npy(data: bytes, name: str) -> NDArray[Any]:

@@ -54,7 +54,8 @@ def read_track(
         if stream is None:
             return None
         rate_hz, channels = _check_header(stream, name)
-        stated_s = claimed_s(container) if format_.container in _EXACT else 0.0
+        exact = format_.container in _EXACT
+        stated_s = claimed_s(container, data, format_) if exact else 0.0
         if stated_s > policy.max_seconds:
             raise _too_long(name, policy)
         chunks, n_samples = [], 0
@@ -63,7 +64,7 @@ def read_track(
             n_samples += _check_frame(frame, rate_hz, channels, name)
             _check_length(n_samples, rate_hz, channels, policy, name)
             chunks.append(_to_float(frame))
-        if stream.duration and format_.container in _EXACT:
+        if stream.duration and exact:
             _check_stated(float(stream.duration * stream.time_base), n_samples / rate_hz, name)
         return Audio(_join(chunks, name), rate_hz, weight=weight, name=name)
 

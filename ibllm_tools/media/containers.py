@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ibllm_tools.media.formats import Format
+from ibllm_tools.media.integrity import stated_s
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem
 
@@ -123,6 +124,6 @@ def has_video(data: bytes, format_: Format, name: str) -> bool:
         return video_stream(container, policy) is not None
 
 
-def claimed_s(container: InputContainer) -> float:
+def claimed_s(container: InputContainer, data: bytes, format_: Format) -> float:
     """The length in seconds that the container states, or 0."""
-    return float(container.duration or 0) / av.time_base
+    return max(float(container.duration or 0) / av.time_base, stated_s(data, format_.container))

@@ -16,6 +16,7 @@ from PIL import Image as PilImage
 
 from ibllm_tools.media.arrays import check_finite, read_npy, to_float32
 from ibllm_tools.media.formats import Format
+from ibllm_tools.media.integrity import check_picture
 from ibllm_tools.media.items import Depth, Image, Thermal
 from ibllm_tools.media.policy import MediaPolicy
 from ibllm_tools.media.problems import decoding, problem, shown
@@ -124,6 +125,7 @@ def _open(data: bytes, format_: Format, policy: MediaPolicy, name: str) -> PilIm
     if picture.width * picture.height > policy.max_pixels:
         raise _too_many_pixels(name, f"{picture.width} x {picture.height}", policy)
     with decoding(name, f"a {format_.name} picture"):
+        check_picture(data, name)
         with _quiet() if format_.name == "tiff" else nullcontext():
             picture.load()
         turn = _TURNS.get(orientation)

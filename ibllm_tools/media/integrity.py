@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+
 from ibllm_tools.errors import MediaError
 from ibllm_tools.media.problems import problem
 
+_UNPACK_BYTES = 2**20
 _STEP = "it is cut off: export or upload it again"
 
 
@@ -27,6 +30,67 @@ def check_complete(data: bytes, container: str, name: str) -> None:
     }
     if container in checks:
         checks[container](data, name)
+
+
+def check_picture(data: bytes, name: str) -> None:
+    """Raise `MediaError` if a PNG or JPEG picture claims more pixels than its bytes can hold.
+
+    Pillow leaves the pixels that are missing black or grey.
+    """
+    if data[:4] == b"\x89PNG":
+        _check_png(data, name)
+    elif data[:2] == b"\xff\xd8":
+        _check_jpeg(data, name)
+
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Interlaced passes: first column, first row, column step, row step (PNG specification, 8.2).
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
+_LAST_PASS = (0, 1, 1, 2)
+
+
+def _check_png(data: bytes, name: str) -> None:
+    """Count the bytes that the pixel data unpack to, without keeping them."""
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    bits = data[24] * _PNG_CHANNELS.get(data[25], 4)
+    passes = (*_PASSES, _LAST_PASS) if data[28] else ((0, 0, 1, 1),)
+    needed = 0
+    for column, row, column_step, row_step in passes:
+        columns = max(0, -(-(width - column) // column_step))
+        rows = max(0, -(-(height - row) // row_step))
+        needed += rows * (1 + (columns * bits + 7) // 8) if columns else 0
+    held = _unpacked_png(data, needed)
+    if held < needed:
+        raise _cut_off(name, f"a header that claims {needed:,} bytes of pixels and {held:,} held")
+
+
+def _unpacked_png(data: bytes, needed: int) -> int:
+    unpack = zlib.decompressobj()
+    held, offset = 0, 8
+    while offset + 8 <= len(data) and held < needed:
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        if data[offset + 4 : offset + 8] == b"IDAT":
+            packed = data[offset + 8 : offset + 8 + size]
+            while packed and held < needed:
+                held += len(unpack.decompress(packed, _UNPACK_BYTES))
+                packed = unpack.unconsumed_tail
+        offset += 12 + size
+    return held + len(unpack.flush(1) if held < needed else b"")
+
+
+def _check_jpeg(data: bytes, name: str) -> None:
+    """Each block of 8 x 8 pixels takes at least two bits, or one if progressive."""
+    offset = 2
+    while offset + 10 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
+        if marker in {0xC0, 0xC1, 0xC2}:
+            height = int.from_bytes(data[offset + 5 : offset + 7], "big")
+            width = int.from_bytes(data[offset + 7 : offset + 9], "big")
+            blocks = -(-height // 8) * -(-width // 8)
+            if blocks * (1 if marker == 0xC2 else 2) > 8 * len(data):
+                raise _cut_off(name, f"a header that claims {width} x {height} pixels")
+            return
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
 
 
 def _cut_off(name: str, found: str) -> MediaError:
@@ -75,6 +139,39 @@ def _check_boxes(data: bytes, name: str) -> None:
         if size < 8 or offset + size > len(data):
             raise _cut_off(name, "a box that claims more bytes than there are")
         offset += size
+
+
+def stated_s(data: bytes, container: str) -> float:
+    """The length in seconds that the head of an MP4 or QuickTime file states, which FFmpeg skips.
+
+    Returns:
+        Seconds, or 0 for another container or where nothing is stated.
+    """
+    place = _box(data, b"moov", 0, len(data)) if container == "mov" else None
+    place = _box(data, b"mvhd", *place) if place else None
+    if place is None:
+        return 0.0
+    body = data[place[0] : place[1]]
+    long = body[:1] == b"\1"
+    rate = int.from_bytes(body[20:24] if long else body[12:16], "big")
+    length = int.from_bytes(body[24:32] if long else body[16:20], "big")
+    unknown = length == (2**64 if long else 2**32) - 1
+    return 0.0 if unknown or not rate else length / rate
+
+
+def _box(data: bytes, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Where the content of the first box of `kind` between two offsets lies."""
+    while start + 8 <= end:
+        size = int.from_bytes(data[start : start + 4], "big")
+        head = 16 if size == 1 else 8
+        if size == 1:
+            size = int.from_bytes(data[start + 8 : start + 16], "big")
+        if data[start + 4 : start + 8] == kind:
+            return start + head, min(end, start + size) if size else end
+        if size < head:
+            return None
+        start += size
+    return None
 
 
 def _check_segment(data: bytes, name: str) -> None:

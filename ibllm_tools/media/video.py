@@ -126,19 +126,15 @@ def read_video(
         stream = video_stream(container, policy)
         if stream is None:
             raise problem(name, "no pictures", "a video", "pass it as audio")
-        _check_claims(container, stream, policy, name)
-        track = _index(container, stream, policy, name, deadline)
+        stated_s = claimed_s(container, data, format_)
+        _check_claims(stream, stated_s, policy, name)
+        track = _index(container, stream, stated_s, policy, name, deadline)
     video = Video(data, format_, policy, track, weight=weight, name=name)
     _decode(video, [0])
     return video
 
 
-def _check_claims(
-    container: InputContainer,
-    stream: Any,
-    policy: MediaPolicy,
-    name: str,
-) -> None:
+def _check_claims(stream: Any, stated_s: float, policy: MediaPolicy, name: str) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not 0 < width * height <= policy.max_pixels:
         raise problem(
@@ -147,7 +143,7 @@ def _check_claims(
             f"at most {policy.max_pixels:,} pixels",
             "scale it down, or raise MediaPolicy.max_pixels",
         )
-    _check_seconds(claimed_s(container), policy, name)
+    _check_seconds(stated_s, policy, name)
 
 
 def _check_seconds(seconds: float, policy: MediaPolicy, name: str) -> None:
@@ -163,6 +159,7 @@ def _check_seconds(seconds: float, policy: MediaPolicy, name: str) -> None:
 def _index(
     container: InputContainer,
     stream: Any,
+    stated_s: float,
     policy: MediaPolicy,
     name: str,
     deadline: Deadline,
@@ -197,7 +194,7 @@ def _index(
             raise problem(name, f"more than {limit:,} frames", "fewer", "lower its frame rate")
     # An AVI header counts a frame or two more; its chunks have been checked already.
     n_claimed = stream.frames if container.format.name != "avi" else 0
-    _check_whole(n_claimed, n_packets, claimed_s(container), end_s, name)
+    _check_whole(n_claimed, n_packets, stated_s, end_s, name)
     return _track(stamps, keys, last_frame, stream, stamped, policy, name)
 
 
