@@ -263,6 +263,23 @@ def convert(
     typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
 
 
+@train_app.command("pocket")
+def train_pocket(
+    data: Annotated[Path, typer.Option(help="The folder of the training pack.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints, to resume from; OUT-work by default.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on two cores.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+) -> None:
+    """Train the miniature model that ships with the package; resumes where it was stopped."""
+    from ibllm_tools.train.pocket import train_pocket as train
+
+    folder = train(data, out, work or out.with_name(f"{out.name}-work"), minutes=minutes, seed=seed)
+    typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
+
+
 @app.command()
 def doctor(model: ModelOption = "pocket", as_json: JsonOption = False) -> None:
     """Say what is installed, whether the model fits here, and what is missing."""

@@ -6,7 +6,6 @@ results, not models.
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +28,9 @@ CARDS_PER_ROW = (3, 2)
 
 PAGE, CARD, EDGE = "#f6f4ef", "#ffffff", "#e5e1d8"
 INK, GREY, FAINT = "#1c1917", "#78716c", "#ece8e0"
+LINE_SPACING, CAPITAL_HEIGHT = 1.3, 0.76
 POINT_PT = 72 / DPI  # font sizes below are in pixels
 STFT_SAMPLES, STFT_STEP = 512, 160
-MAX_ANSWER_LINES = 2
 N_FRAMES = 4
 
 
@@ -77,9 +76,40 @@ class Page:
         return axes
 
     def text(self, x: float, y: float, text: str, px: float, **options: Any) -> None:
-        """Write text whose upper left corner is at (x, y)."""
-        options = {"color": INK, "va": "top", "linespacing": 1.3, **options}
+        """Write one line whose capitals have their upper left corner at (x, y)."""
+        options = {"color": INK, "va": "baseline", **options}
+        y += 0 if options["va"] == "center" else CAPITAL_HEIGHT * px
+        options.setdefault("parse_math", False)
         self.figure.text(x / WIDTH_PX, 1 - y / HEIGHT_PX, text, fontsize=px * POINT_PT, **options)
+
+    def width(self, text: str, px: float, weight: str = "normal") -> float:
+        """Measure a text of one line, in pixels."""
+        from matplotlib.font_manager import FontProperties
+
+        font = FontProperties(size=px * POINT_PT, weight=weight)
+        renderer = self.figure.canvas.get_renderer()
+        return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0])
+
+    def paragraph(self, box: Box, text: str, px: float) -> None:
+        """Write bold text into a box, broken into lines; what does not fit ends in an ellipsis."""
+        lines, words = [""], text.split() or ["(no words)"]
+        for word in words:
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and self.width(longer, px, "bold") > box.w:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+        n_lines = int(box.h // (px * LINE_SPACING))
+        if len(lines) > n_lines:
+            lines = [*lines[: n_lines - 1], f"{lines[n_lines - 1]} …"]
+        for i, line in enumerate(lines):
+            fitting = self._shortened(line, box.w, px)
+            self.text(box.x, box.y + i * px * LINE_SPACING, fitting, px, weight="bold")
+
+    def _shortened(self, line: str, width_px: float, px: float) -> str:
+        while self.width(line, px, "bold") > width_px:
+            line = f"{line.rstrip(' …')[:-1]}…"
+        return line
 
     def panel(self, box: Box, colour: str, edge: str | None = None, radius: float = 14) -> None:
         """Fill a rounded rectangle."""
@@ -115,9 +145,9 @@ def draw(results: Sequence[Result], path: Path, model: str) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     page = Page()
-    page.text(MARGIN, 34, "One language model, five kinds of senses", 32, weight="bold")
+    page.text(MARGIN, 38, "One language model, five kinds of senses", 32, weight="bold")
     subtitle = f"ImageBind-LLM “{model}” answers about media that it meets for the first time."
-    page.text(MARGIN, 76, subtitle, 17, color=GREY)
+    page.text(MARGIN, 80, subtitle, 17, color=GREY)
     for result, box in zip(results, _card_boxes(), strict=False):
         _draw_card(page, box, result)
     sources = (
@@ -141,23 +171,17 @@ def _draw_card(page: Page, box: Box, result: Result) -> None:
     shot = result.shot
     page.panel(box, CARD, EDGE)
     inner = box.inset(PAD, PAD, PAD, PAD)
-    page.text(inner.x, inner.y - 4, shot.kind.upper(), 14, color=shot.colour, weight="bold")
-    page.text(inner.x + inner.w, inner.y - 4, shot.title, 14, color=GREY, ha="right")
+    page.text(inner.x, inner.y, shot.kind.upper(), 14, color=shot.colour, weight="bold")
+    page.text(inner.x + inner.w, inner.y, shot.title, 14, color=GREY, ha="right")
     media = Box(inner.x, inner.y + 22, inner.w, MEDIA_HEIGHT)
     _draw_media(page, media, [load(medium) for medium in shot.media()], shot.colour)
     y = media.y + media.h + 14
     page.text(inner.x, y, shot.question, 15, color=GREY)
-    page.text(inner.x, y + 22, _wrapped(result.answer, inner.w), 18, weight="bold")
+    rate = f"first token {result.first_token_s * 1000:,.0f} ms"
+    rate += f" · {result.tokens_per_s:,.0f} tokens/s" if result.tokens_per_s else ""
+    page.text(inner.x + inner.w, y + 1, rate, 13, color=GREY, ha="right")
+    page.paragraph(Box(inner.x, y + 27, inner.w, 72), result.answer, 18)
     _draw_bars(page, Box(inner.x, inner.y + inner.h - 66, inner.w, 66), result)
-
-
-def _wrapped(answer: str, width_px: float) -> str:
-    text = " ".join(answer.split()) or "(no words)"
-    n_characters = int(width_px / 10.6)
-    lines = textwrap.wrap(text, n_characters)
-    if len(lines) > MAX_ANSWER_LINES:
-        lines = [*lines[: MAX_ANSWER_LINES - 1], f"{lines[MAX_ANSWER_LINES - 1][:-1]}…"]
-    return "\n".join(lines).replace("$", r"\$")
 
 
 def _draw_bars(page: Page, box: Box, result: Result) -> None:
@@ -168,11 +192,11 @@ def _draw_bars(page: Page, box: Box, result: Result) -> None:
     for i, (name, value) in enumerate(result.nearest):
         y = box.y + i * height
         colour = INK if i == 0 else GREY
-        page.text(box.x, y + 2, name, 14, color=colour, weight="bold" if i == 0 else "normal")
+        page.text(box.x, y + 5, name, 14, color=colour, weight="bold" if i == 0 else "normal")
         page.panel(Box(box.x + name_w, y + 5, track_w, 10), FAINT, radius=5)
         filled = max(track_w * max(value, 0.0) / max(top, value), 10)
         page.panel(Box(box.x + name_w, y + 5, filled, 10), result.shot.colour, radius=5)
-        page.text(box.x + box.w, y + 2, f"{value:.2f}", 14, color=colour, ha="right")
+        page.text(box.x + box.w, y + 5, f"{value:.2f}", 14, color=colour, ha="right")
 
 
 def _draw_media(page: Page, box: Box, items: Sequence[Item], colour: str) -> None:
