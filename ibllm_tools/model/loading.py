@@ -11,6 +11,7 @@ Without `llm/` or `encoder/` the config names where they are.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,12 +45,7 @@ def load(cls: Any, source: str | Path, **options: Any) -> Any:
     """Load an `ImageBindLLM`; see its `from_pretrained`."""
     hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
     folder = find_folder(source, **hub)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"found no config.json in {folder}; expected a folder as "
-            "ImageBindLLM.save_pretrained or `ibllm convert` writes it"
-        )
-    config = ImageBindLLMConfig.from_pretrained(folder)
+    config = _read_config(folder)
     llm = load_llm(_part(folder, LLM_FOLDER, config.base_llm, hub), **options)
     encoder = _open_encoder(folder, config, hub, llm)
     config.encoder_config = encoder.config if encoder else None
@@ -97,7 +93,7 @@ def load_llm(source: str | Path, **options: Any) -> PreTrainedModel:
         llm, report = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, **options
         )
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"the base LLM {source} cannot be loaded: {error}") from error
     _check_keys(str(source), report["missing_keys"], report["unexpected_keys"])
     model: PreTrainedModel = llm
@@ -134,6 +130,30 @@ def save(
         model.encoder.save_pretrained(folder / ENCODER_FOLDER)
     if model.cache is not None:
         model.cache.save(folder / CACHE_FOLDER)
+
+
+def _read_config(folder: Path) -> ImageBindLLMConfig:
+    """Read a model folder's config, and refuse the folder of another kind of model."""
+    path = folder / "config.json"
+    expected = "expected a folder as ImageBindLLM.save_pretrained or `ibllm convert` writes it"
+    if not path.is_file():
+        raise CheckpointError(f"found no config.json in {folder}; {expected}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        found = settings.get("model_type")
+        if found != ImageBindLLMConfig.model_type:
+            raise CheckpointError(
+                f"{folder} holds a model of type {found!r}; {expected}. To give a plain LLM "
+                "senses, use ImageBindLLM.from_llm"
+            )
+        config: ImageBindLLMConfig = ImageBindLLMConfig.from_dict(settings)
+    except ConfigurationError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} cannot be read ({error}); {expected}") from error
+    return config
 
 
 def _part(folder: Path, name: str, elsewhere: str | None, hub: dict[str, Any]) -> Path:

@@ -146,7 +146,10 @@ def adapter_state(adapter: Mapping[str, Tensor], config: ImageBindLLMConfig) -> 
             state[_bridge_name(key)] = value
     if gates:
         first = llama.num_hidden_layers - (config.n_injected_layers or llama.num_hidden_layers)
-        state["gates"] = torch.stack([gates[i] for i in range(first, llama.num_hidden_layers)])
+        injected = range(first, llama.num_hidden_layers)
+        if missing := [f"llama.layers.{i}.attention.gate" for i in injected if i not in gates]:
+            raise CheckpointError(f"found some gates, but not {', '.join(missing)}")
+        state["gates"] = torch.stack([gates[i] for i in injected])
     return state
 
 

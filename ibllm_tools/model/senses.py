@@ -114,8 +114,9 @@ class Senses:
         if settings is None:
             return total
         length = total.norm(dim=-1, keepdim=True)
-        blended: Tensor = self._required_cache.blend(total / length, settings)
-        return blended * length
+        blended = self._required_cache.blend(total / length, settings)
+        rescaled: Tensor = blended * length
+        return rescaled
 
     @property
     def _encoder(self) -> ImageBind:
