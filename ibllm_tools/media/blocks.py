@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import unquote
 
 from ibllm_tools.media.items import MODALITIES, Modality
 from ibllm_tools.media.problems import problem, shown
@@ -96,6 +97,8 @@ def locate(block: Mapping[str, Any]) -> Located:
     if kind == "text":
         return Located("text", _text(block, name), modality, None, weight, name, extras)
     where, value, mime = _source(block, kind, name)
+    if name == f"{kind} block" and where in {"url", "path"}:
+        name = _last_part(str(value)) or name
     return Located(where, value, modality, mime, weight, name, extras)
 
 
@@ -184,6 +187,13 @@ def _name(block: Mapping[str, Any], kind: str) -> str:
                 if isinstance(name, str) and name:
                     return name[:200]
     return f"{kind} block"
+
+
+def _last_part(address: str) -> str:
+    """What a file or URL is called; a data URL has no name."""
+    if address[:5].lower() == "data:":
+        return ""
+    return unquote(address[:2000].partition("?")[0].partition("#")[0].rsplit("/", 1)[-1])[:200]
 
 
 def _text(block: Mapping[str, Any], name: str) -> str:

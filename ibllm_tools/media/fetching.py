@@ -177,29 +177,34 @@ class _Pinned(http.client.HTTPConnection):
         self.default_port = _PORTS[target.scheme]
         self._target = target
         self._address = address
+        self._wire: socket.socket | None = None
         # A socket's time-out restarts with every byte; this cuts a server that drips.
         self._watchdog = threading.Timer(life_s, self._cut)
         self._watchdog.daemon = True
 
     def connect(self) -> None:
         self._watchdog.start()
-        self.sock = socket.create_connection((self._address, self._target.port), self.timeout)
+        plain = socket.create_connection((self._address, self._target.port), self.timeout)
+        self.sock = self._wire = plain
         if self._target.scheme == "https":
             wrapped = ssl.create_default_context().wrap_socket(
-                self.sock, server_hostname=self._target.host, do_handshake_on_connect=False
+                plain, server_hostname=self._target.host, do_handshake_on_connect=False
             )
-            self.sock = wrapped
+            self.sock = self._wire = wrapped
             wrapped.do_handshake()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """End the connection and its watchdog; `close` alone is called by http.client too early."""
         self._watchdog.cancel()
-        super().close()
+        self.close()
 
     def _cut(self) -> None:
+        if self._wire is None:
+            return
         try:
             # Not SSLSocket.shutdown, which would drop the TLS state under a reading thread.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-        except (OSError, AttributeError):
+            socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
+        except OSError:
             return
 
 
@@ -214,7 +219,7 @@ def _connected(
         try:
             connection.connect()
         except OSError as error:
-            connection.close()
+            connection.stop()
             last = error
         else:
             return connection
@@ -231,11 +236,11 @@ def _get(
     connection = _connected(target, addresses, policy, name, deadline)
     try:
         connection.request("GET", target.path, headers=_HEADERS)
-        response = connection.getresponse()
-        location = response.getheader("Location")
-        if response.status in _REDIRECTS and location:
-            return None, location
-        return _body(response, policy, name, deadline), ""
+        with connection.getresponse() as response:
+            location = response.getheader("Location")
+            if response.status in _REDIRECTS and location:
+                return None, location
+            return _body(response, policy, name, deadline), ""
     except MediaError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -245,7 +250,7 @@ def _get(
         reason = shown(str(error) or type(error).__name__)
         raise _refused(name, f"a broken answer ({reason})", "check the server") from error
     finally:
-        connection.close()
+        connection.stop()
 
 
 def _body(

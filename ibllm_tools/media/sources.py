@@ -109,7 +109,7 @@ def _read_handle(handle: int, policy: MediaPolicy, name: str) -> bytes:
 
 def _read_url(url: str, policy: MediaPolicy, located: Located) -> tuple[bytes, str | None]:
     scheme = url[: url.find(":")].lower() if _SCHEME.match(url) else ""
-    name = _url_name(url, located.name)
+    name = located.name
     if scheme == "data":
         data, mime = _read_data_url(url, policy, name)
         return data, located.mime or mime
@@ -122,16 +122,6 @@ def _read_url(url: str, policy: MediaPolicy, located: Located) -> tuple[bytes, s
     raise problem(
         name, f"a URL of scheme {shown(scheme)}", "data, http, https or file", "pass base64"
     )
-
-
-def _url_name(url: str, name: str) -> str:
-    """A block without a name is called by the last part of its URL."""
-    if not name.endswith(" block") or url[:5].lower() == "data:":
-        return name
-    try:
-        return unquote(urlsplit(url).path.rsplit("/", 1)[-1])[:200] or name
-    except ValueError:
-        return name
 
 
 def _read_data_url(url: str, policy: MediaPolicy, name: str) -> tuple[bytes, str | None]:
