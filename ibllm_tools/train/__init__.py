@@ -1,0 +1,1 @@
+"""Training: the recipe of `pocket`, stage by stage."""

@@ -183,7 +183,8 @@ def view_clouds(clouds: Tensor, full_share: float = 0.15) -> Tensor:
     x = x * (1 + uniform(n, -0.15, 0.15, 1, 3))
     x = x * torch.where(torch.rand(n, 1, 1) < 0.5, 1.0, -1.0) ** torch.tensor([1.0, 0.0, 0.0])
     x = x + 0.01 * torch.randn_like(x)
-    return x / x.norm(dim=-1).amax(1)[:, None, None]
+    radius: Tensor = x.norm(dim=-1).amax(1)
+    return x / radius[:, None, None]
 
 
 def render_depth(clouds: Tensor, px: int, full_share: float = 0.1) -> Tensor:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,9 @@ class EncoderSizes:
             depth={**side, **self.depth},
             point=self.point,
         )
-        return ImageBind(config).to(memory_format=torch.channels_last)
+        encoder = ImageBind(config)
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return encoder
 
 
 @contextmanager
@@ -154,6 +157,11 @@ def encode(encoder: ImageBind, modality: str, x: Tensor | PointGroups) -> Tensor
     return F.normalize(encoder.head(modality, x).float(), dim=-1)
 
 
+def row_batches(n_rows: int, size: int) -> list[Tensor]:
+    """Split the row numbers 0 .. n_rows-1 into runs of at most `size`."""
+    return [torch.arange(i, min(i + size, n_rows)) for i in range(0, n_rows, size)]
+
+
 @torch.no_grad()
 def encode_all(
     encoder: ImageBind,
@@ -166,7 +174,7 @@ def encode_all(
     was_training = encoder.training
     encoder.eval()
     with fast_cpu():
-        parts = [encode(encoder, modality, batches(r)) for r in torch.arange(n_rows).split(size)]
+        parts = [encode(encoder, modality, batches(r)) for r in row_batches(n_rows, size)]
     encoder.train(was_training)
     return torch.cat(parts) if parts else torch.empty(0)
 
@@ -200,9 +208,14 @@ class Prompts:
         """Average all prompts of each concept: (concepts, joint) unit vectors."""
         parts = []
         for tokens, count in ((self.english, len(ENGLISH)), (self.chinese, len(CHINESE))):
-            vectors = encode_all(encoder, "text", lambda r, t=tokens: trim(t[r]), len(tokens))
+            n_rows = len(tokens)
+            vectors = encode_all(encoder, "text", partial(_pick_text, tokens), n_rows)
             parts.append(F.normalize(vectors.view(self.n_concepts, count, -1).mean(1), dim=-1))
         return F.normalize(parts[0] + 0.5 * parts[1], dim=-1)
+
+
+def _pick_text(tokens: Tensor, rows: Tensor) -> Tensor:
+    return trim(tokens[rows])
 
 
 def trim(tokens: Tensor) -> Tensor:
@@ -262,8 +275,7 @@ def train_photos(
     """
     labels = torch.from_numpy(photos.concept)
     weights = class_weights(photos.concept)
-    names = list(_subtype_index(photos, prompts))
-    fine = torch.tensor(names)
+    fine = torch.tensor(_subtype_index(photos))
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         n, px = (2 * batch, config.image_px // 2) if share < small_share else (batch, None)
@@ -297,10 +309,9 @@ def train_photos(
     parts.eval()
 
 
-def _subtype_index(photos: Table, prompts: Prompts) -> Iterator[int]:
+def _subtype_index(photos: Table) -> list[int]:
     known = {name: i for i, name in enumerate(subtype_names(photos))}
-    for name in photos.subtype:
-        yield known.get(name, -1)
+    return [known.get(name, -1) for name in photos.subtype]
 
 
 def _part(encoder: ImageBind, trunk: str) -> nn.ModuleDict:
@@ -310,7 +321,7 @@ def _part(encoder: ImageBind, trunk: str) -> nn.ModuleDict:
         if isinstance(module, nn.ModuleDict) and trunk in module:
             parts[name] = module[trunk]
     if trunk == "point":
-        parts["point_trunk"] = encoder.point_trunk  # type: ignore[assignment]
+        parts["point_trunk"] = encoder.point_trunk
     return nn.ModuleDict(parts)
 
 
@@ -345,7 +356,7 @@ class Hub:
         """Draw one anchor a concept: the mean of a few random photos, or its words."""
         anchors = self.words.clone()
         order = torch.randperm(len(self.concept))
-        for concept in self.concept.unique().tolist():
+        for concept in sorted(set(self.concept.tolist())):
             rows = order[self.concept[order] == concept][:shots]
             anchors[concept] = self.photos[rows].mean(0)
         return F.normalize(anchors, dim=-1)
@@ -425,7 +436,7 @@ def sound_views(table: Table, config: PreprocessConfig) -> Callable[[Tensor], Vi
     """Prepare the mel bins of all sounds, and return a function that draws views of rows."""
     parts = [
         whole_mels(torch.from_numpy(table.values[rows.numpy()]), config)
-        for rows in torch.arange(len(table)).split(64)
+        for rows in row_batches(len(table), 64)
     ]
     mels, n_frames = torch.cat(parts), count_frames(torch.from_numpy(table.length))
     return lambda rows: Views(*view_mels(mels[rows], n_frames[rows], config))
@@ -448,7 +459,8 @@ def group_clouds(table: Table, encoder: ImageBind) -> PointGroups:
 
     clouds = normalize_points(torch.from_numpy(np.array(table.values)).float())
     config = encoder.config.point
-    parts = [group_points(part, config) for part in clouds.split(128)]
+    assert config is not None  # pocket's encoder has a point trunk
+    parts = [group_points(clouds[rows], config) for rows in row_batches(len(clouds), 128)]
     return PointGroups(
         clouds,
         tuple(torch.cat(level) for level in zip(*(p.centers for p in parts), strict=True)),

@@ -132,6 +132,20 @@ def open_table(data_dir: Path, work_dir: Path, kind: str, split: str) -> Table:
     )
 
 
+def read_blobs(data_dir: Path, kind: str, split: str) -> list[tuple[bytes, int]]:
+    """Read the undecoded media of one split, each with its concept id.
+
+    Raises:
+        ConfigurationError: An unknown kind, or the file is absent.
+        MissingExtraError: pandas or pyarrow is not installed.
+    """
+    if kind not in _KINDS:
+        raise ConfigurationError(f"found table {kind!r}, expected one of {sorted(_KINDS)}")
+    frame = _read_parquet(data_dir / _KINDS[kind].file)
+    frame = frame[frame.split == split]
+    return list(zip(frame[_KINDS[kind].column], frame.concept_id.astype(int), strict=True))
+
+
 def _decode_table(data_dir: Path, stem: Path, kind: _Kind, split: str) -> None:
     frame = _read_parquet(data_dir / kind.file)
     frame = frame[frame.split == split].reset_index(drop=True)
@@ -168,7 +182,7 @@ def _decode_photo(blob: bytes) -> tuple[NDArray[Any], int]:
 def _decode_sound(blob: bytes) -> tuple[NDArray[Any], int]:
     import av
 
-    with av.open(io.BytesIO(blob)) as container:
+    with av.open(io.BytesIO(blob), "r") as container:
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ)
         frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
         frames += resampler.resample(None)
@@ -195,7 +209,7 @@ _KINDS = {
 def _read_parquet(path: Path) -> Any:
     try:
         import pandas as pd
-        import pyarrow  # noqa: F401
+        import pyarrow as pa  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "pandas", "train") from error
     if not path.is_file():
@@ -232,5 +246,6 @@ def class_weights(concepts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.flo
     """Sampling probability of every row: classes weigh by the square root of their size."""
     labels = np.asarray(concepts)
     counts = np.bincount(labels).astype(np.float64)
-    weights = 1.0 / np.sqrt(counts[labels])
-    return weights / weights.sum()
+    weights: NDArray[np.float64] = 1.0 / np.sqrt(counts[labels])
+    weights /= weights.sum()
+    return weights

@@ -48,7 +48,7 @@ class PhotoFeatures:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.concept), generator=generator)
         rank = torch.empty(len(order), dtype=torch.long)
-        for concept in self.concept.unique().tolist():
+        for concept in sorted(set(self.concept.tolist())):
             mine = order[self.concept[order] == concept]
             rank[mine] = torch.arange(len(mine))
         chosen = torch.argsort(rank, stable=True)[:count]
@@ -68,17 +68,12 @@ def encode_photos(
         return PhotoFeatures(**load_file(path))
     torch.manual_seed(seed)
     views = [encode_all(encoder, "image", lambda r: clean_rows(photos, r, config), len(photos))]
-    for _ in range(n_views - 1):
-        views.append(
-            encode_all(
-                encoder,
-                "image",
-                lambda r: view_photos(
-                    torch.from_numpy(photos.values[r.numpy()]), config, least_area=MILD_AREA
-                ),
-                len(photos),
-            )
-        )
+
+    def draw(rows: Tensor) -> Tensor:
+        pixels = torch.from_numpy(photos.values[rows.numpy()])
+        return view_photos(pixels, config, least_area=MILD_AREA)
+
+    views += [encode_all(encoder, "image", draw, len(photos)) for _ in range(n_views - 1)]
     pictures = empty_pictures(512, config)
     nothing = encode_all(encoder, "image", lambda r: pictures[r], len(pictures))
     found = PhotoFeatures(torch.stack(views), torch.from_numpy(photos.concept), nothing)
@@ -133,7 +128,7 @@ class FeatureSource:
         self.features, self.cache, self.settings = features, cache, settings
         self.noise = noise or FeatureNoise()
         concepts = features.concept
-        self.rows = {int(c): torch.nonzero(concepts == c)[:, 0] for c in concepts.unique()}
+        self.rows = {int(c): torch.nonzero(concepts == c)[:, 0] for c in set(concepts.tolist())}
 
     def draw(self, shown: Tensor, rng: random.Random) -> Tensor:
         """Draw one feature a row.

@@ -53,7 +53,6 @@ from ibllm_tools.train.loop import Run, Schedule
 from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
 
-
 DEFAULT_MINUTES = 60.0
 
 
@@ -66,8 +65,8 @@ class PocketSchedules:
     audio: Schedule = field(default_factory=lambda: Schedule(1500, 1.5e-3))
     point: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3))
     depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
-    bind: Schedule = field(default_factory=lambda: Schedule(1000, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3, 50))
+    bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(800, 1e-3, 50))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
@@ -239,7 +238,7 @@ def train_pocket(
     llm, tokenizer = train_language(
         run, options.language, options.schedules.language, pack.facts, pack.text
     )
-    encoder, hub = train_encoder(run, pack, options)
+    encoder, _hub = train_encoder(run, pack, options)
     config = options.encoder.preprocessing()
     features = encode_photos(
         encoder, pack.photos[0], config, work_dir / "features.safetensors", seed=options.seed

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM
-from ibllm_tools.train.contrastive import clean_rows, encode_all, group_clouds, official_clips
+from ibllm_tools.train.contrastive import (
+    clean_rows,
+    encode_all,
+    group_clouds,
+    official_clips,
+    row_batches,
+)
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
 
@@ -35,6 +41,7 @@ def held_features(
 ) -> dict[str, tuple[Tensor, list[int]]]:
     """Encode the held-out rows of every modality: features (N, joint) and concepts."""
     config, encoder = options.encoder.preprocessing(), model.encoder
+    assert encoder is not None
     photos, sounds, shapes = (pair[1] for pair in (pack.photos, pack.sounds, pack.shapes))
     clips = official_clips(sounds, config)
     groups = group_clouds(shapes, encoder)
@@ -86,7 +93,8 @@ def answer_all(
         return_dict=True,
     )
     answers = []
-    for part in features.split(256):
+    for rows in row_batches(len(features), 256):
+        part = features[rows]
         ids = prompt["input_ids"].expand(len(part), -1)
         out = model.generate(
             ids,
