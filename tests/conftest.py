@@ -11,7 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class Golden:
-    """Reads the reference numbers; a case whose file or tensor is absent is skipped."""
+    """Reads the reference numbers; a case whose file, tensor or entry is absent is skipped."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -23,27 +23,55 @@ class Golden:
         return path
 
     def json(self, name: str):
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
+        """The content of a JSON file; its objects skip on a missing entry."""
+        text = self.path(name).read_text(encoding="utf-8")
+        return json.loads(text, object_hook=lambda entries: _Stored(entries, name))
 
     def tensors(self, name: str):
         """All tensors of a safetensors file, as a mapping that skips on a missing name."""
         from safetensors.torch import load_file
 
-        return _Tensors(load_file(self.path(name)), name)
+        return _Stored(load_file(self.path(name)), name)
 
 
-class _Tensors(dict):
-    def __init__(self, tensors, file: str) -> None:
-        super().__init__(tensors)
+class _Stored(dict):
+    def __init__(self, entries, file: str) -> None:
+        super().__init__(entries)
         self.file = file
 
     def __missing__(self, key: str):
-        pytest.skip(f"{self.file} has no tensor {key}")
+        pytest.skip(f"{self.file} has no {key}")
 
 
 def golden_root() -> Path:
     """Where the reference numbers lie; also for use while parametrising."""
-    return Path(os.environ.get("IBLLM_GOLDEN", Path(__file__).parent / "golden"))
+    return Path(os.environ.get("IBLLM_GOLDEN") or Path(__file__).parent / "golden").resolve()
+
+
+def stored_names(file: str, *usual: str) -> list[str]:
+    """The usual names and all others in a safetensors or JSON file, for parametrising.
+
+    Usual names that the folder lacks stay in the list, so that their cases are seen as skipped.
+    """
+    path = golden_root() / file
+    names: list[str] = []
+    if path.suffix == ".json" and path.exists():
+        names = list(json.loads(path.read_text(encoding="utf-8")))
+    elif path.exists():
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as tensors:
+            names = sorted(tensors.keys())
+    return list(dict.fromkeys([*usual, *names]))
+
+
+def stored_entry(file: str, *keys: str):
+    """One entry of a JSON file, for parametrising; None where the folder lacks it."""
+    path = golden_root() / file
+    entry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    for key in keys:
+        entry = entry.get(key) if isinstance(entry, dict) else None
+    return entry
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from conftest import stored_names
 from encoder_sizes import assert_near, check_recipe, imagebind_config, recipe_weights
 from safetensors.torch import load_file, save_file
 
@@ -22,15 +23,12 @@ from ibllm_tools.encoder.storage import trunk_of_key
 from ibllm_tools.errors import CheckpointError, ConfigurationError, IbllmError
 
 TRUNKS = ["vision", "text", "audio", "depth", "thermal", "imu"]
-RECIPE_INPUTS = [
-    "vision.image", "vision.video", "vision.image_112", "text.tokens",
-    "audio.clips", "depth.image", "thermal.image", "imu.signal",
+USUAL = [
+    "vision.image", "vision.video", "text.tokens", "audio.clips", "depth.image",
+    "thermal.image", "imu.signal",
 ]  # fmt: skip
-TINY_INPUTS = [
-    "vision.image", "vision.video", "vision.multi_image", "vision.interp_up",
-    "vision.interp_down", "text.tokens", "audio.single", "audio.clips",
-    "depth.image", "thermal.image", "imu.signal",
-]  # fmt: skip
+RECIPE_INPUTS = stored_names("imagebind_recipe/inputs.safetensors", *USUAL)
+TINY_INPUTS = stored_names("imagebind_tiny/inputs.safetensors", *USUAL)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +85,9 @@ def test_full_size_equals_the_reference_one_trunk_at_a_time(golden, trunk):
     manifest = golden.json("imagebind_huge_manifest.json")
     inputs = golden.tensors("imagebind_recipe/inputs.safetensors")
     expected = golden.tensors("imagebind_recipe/huge_outputs.safetensors")
-    names = [name for name in RECIPE_INPUTS if name.split(".")[0] == trunk and name in inputs]
+    names = [name for name in inputs if name.split(".")[0] == trunk and f"{name}.out" in expected]
+    if not names:
+        pytest.skip(f"no numbers of the {trunk} trunk")
     whole = imagebind_config(manifest["constructor_args"])
     with torch.device("meta"):
         model = ImageBind(ImageBindConfig.only(**{trunk: getattr(whole, trunk)})).eval()

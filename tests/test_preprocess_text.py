@@ -1,24 +1,18 @@
 """CLIP's tokenizer: reference ids, truncated merges, time on hostile texts."""
 
-import json
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from conftest import golden_root
+from conftest import stored_entry
 
 from ibllm_tools.preprocess import ClipTokenizer, PreprocessConfig, clip_tokenizer, tokenize
 
 
-def stored_rows():
-    path = golden_root() / "preprocess/text.json"
-    return len(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else 1
-
-
 @pytest.mark.golden
-@pytest.mark.parametrize("index", range(stored_rows()))
+@pytest.mark.parametrize("index", range(len(stored_entry("preprocess/text.json", "rows") or [0])))
 def test_ids_equal_the_reference(golden, index):
     stored = golden.json("preprocess/text.json")
     row, context = stored["rows"][index], stored["context_length"]
