@@ -139,7 +139,7 @@ def concept_names(model: str = POCKET) -> list[str]:
     found: list[dict[str, Any]] = json.loads(
         next(path for path in paths if path.is_file()).read_text(encoding="utf-8")
     )
-    return [concept["name_en"] for concept in found]
+    return [concept["name"] for concept in found]
 
 
 def _answer(shot: Shot, chat: ChatImageBindLLM, console: Console) -> Result:

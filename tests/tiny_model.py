@@ -95,6 +95,6 @@ def save_tiny_model(folder, seed=0):
         image_px=32, depth_px=32, thermal_px=32, n_points=256, text_context=16, text_merges=100
     )
     ImageBindLLMProcessor(tokenizer, sizes).save_pretrained(folder)
-    concepts = [{"name": en, "name_en": en, "name_zh": zh} for en, zh in CONCEPTS]
+    concepts = [{"name": en, "name_zh": zh} for en, zh in CONCEPTS]
     (folder / "concepts.json").write_text(json.dumps(concepts), encoding="utf-8")
     return folder
