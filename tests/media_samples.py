@@ -2,6 +2,7 @@
 
 import functools
 import io
+import pickle
 import struct
 import tempfile
 import zipfile
@@ -180,6 +181,30 @@ def zip_of(entries, compression=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
+def tiny_pickle(storage="FloatStorage", count=3, shape=(1, 3), strides=(3, 1)):
+    """The pickle of a tensor whose numbers may lie."""
+
+    def number(value):
+        return pickle.dumps(value, 2)[2:-1]
+
+    return (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+        + f"ctorch\n{storage}\n".encode()
+        + b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+        + number(count)
+        + b"tQ"
+        + number(0)
+        + number(tuple(shape))
+        + number(tuple(strides))
+        + b"\x89ccollections\nOrderedDict\n)RtR."
+    )
+
+
+def pt(data=bytes(12), **more):
+    """A torch file made without torch."""
+    return zip_of({"a/data.pkl": tiny_pickle(**more), "a/data/0": data})
+
+
 def _imu_csv():
     rows = "\n".join(",".join(f"{v:.4f}" for v in row) for row in np.ones((20, 6)) * 0.5)
     return f"ax,ay,az,gx,gy,gz\n{rows}\n".encode()
@@ -218,6 +243,7 @@ MAKERS = {
     "cube.off": encode_off,
     "binary.stl": encode_stl,
     "text.stl": lambda: encode_stl(binary=False),
+    "cloud.pt": lambda: pt(cloud().tobytes(), count=150, shape=(50, 3)),
     "cloud.xyz": lambda: _rows(cloud()).encode(),
 }
 
