@@ -207,7 +207,7 @@ def test_a_cloud_in_a_batch_is_what_it_is_alone():
 @pytest.mark.parametrize("encoder", ["pointbert", "i2pmae"])
 def test_all_weights_learn(encoder):
     config = replace(
-        SMALL, encoder=encoder, level_layers=(1, 1), level_widths=(12, 24), level_radius=(0.5, 1.0),
+        SMALL, encoder=encoder, level_layers=(1, 1), level_widths=(12, 28), level_radius=(0.5, 1.0),
         level_group_sizes=(6, 4), level_n_groups=(12, 6),
     )  # fmt: skip
     model = point_model(config, 8).train()

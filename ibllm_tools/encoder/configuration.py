@@ -167,11 +167,15 @@ class PointConfig(_Transformer):
     level_n_groups: tuple[int, ...] = (512, 256, 64)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.encoder not in ("pointbert", "i2pmae"):
             raise ConfigurationError(
                 f"point encoder {self.encoder!r} is unknown; use 'pointbert' or 'i2pmae'"
             )
+        if self.encoder == "i2pmae":
+            for width in self.level_widths:
+                self.width = width  # in the end that of the feature
+                super().__post_init__()
+        super().__post_init__()
 
 
 TrunkConfig = (
