@@ -166,8 +166,7 @@ def use_injecting_attention(llm: PreTrainedModel, implementation: str | None = N
 
     Args:
         llm: The base LLM.
-        implementation: `sdpa` or `eager`; what the LLM has now when None. Attention with
-            soft-capping (Gemma 2) needs `eager`.
+        implementation: `sdpa` or `eager`; what the LLM has now when None.
 
     Raises:
         ConfigurationError: Another attention implementation.
@@ -175,8 +174,6 @@ def use_injecting_attention(llm: PreTrainedModel, implementation: str | None = N
     register_attention()
     stock = implementation or llm.get_decoder().config._attn_implementation or "sdpa"
     stock = stock.removeprefix("imagebind_")
-    if getattr(llm.get_decoder().config, "attn_logit_softcapping", None) is not None:
-        stock = "eager"
     if stock not in STOCK_ATTENTION:
         raise ConfigurationError(
             f"attention {stock!r} has no injecting form; load with attn_implementation="

@@ -85,10 +85,12 @@ def test_an_attention_without_injecting_form_is_refused():
         use_injecting_attention(make("Llama"), "flex_attention")
 
 
-def test_softcapping_takes_eager_attention():
-    llm = make("Gemma2")
+@pytest.mark.parametrize("name", ["Llama", "Gemma2"])
+def test_the_injecting_attention_stands_on_the_stock_one(name):
+    llm = make(name)
+    stock = llm.config._attn_implementation
     use_injecting_attention(llm)
-    assert llm.config._attn_implementation == "imagebind_eager"
+    assert llm.config._attn_implementation == f"imagebind_{stock}"
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
