@@ -244,6 +244,7 @@ def test_arrays_that_do_not_fit_are_refused(array, modality):
         Media.from_array(array, modality)
 
 
+@pytest.mark.filterwarnings("ignore:The function `loads` is in beta")
 @pytest.mark.parametrize("name", ["dog.jpg", "dog.ogg", "dog.mp4", "car.ply"])
 def test_media_from_a_file_goes_through_messages_and_json(name):
     media = Media.from_path(HERE / name, weight=0.4)

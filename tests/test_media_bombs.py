@@ -38,13 +38,13 @@ def block(data, modality=None, **more):
 
 
 def refused(given, match="", policy=None):
-    """The message of the MediaError that `given` must raise in time."""
-    start = time.monotonic()
+    """The message of the MediaError that `given` must raise within seconds of computing."""
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(MediaError) as caught:
             load(given, policy)
-    assert time.monotonic() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
     message = str(caught.value)
     assert len(message) < 700
     assert match in message

@@ -273,7 +273,7 @@ def test_slow_servers_are_cut(server, path):
     policy = policy_for(server, fetch_timeout_s=0.6, connect_timeout_s=0.5)
     start = time.monotonic()
     refused(image(f"{server.root}/{path}"), policy, "too slow")
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 6
 
 
 def test_a_closed_port_and_an_unknown_name(server):
@@ -291,11 +291,11 @@ def test_proxies_of_the_environment_are_not_used(server, monkeypatch):
 
 
 def test_a_slow_resolver_is_not_waited_for(server, monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(1) or [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(8) or [])
     policy = policy_for(server, allowed_hosts=("slow.test",), connect_timeout_s=0.2)
     start = time.monotonic()
     refused(image("http://slow.test/x"), policy, "resolve")
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 5
 
 
 # --- TLS ------------------------------------------------------------------------------------

