@@ -139,6 +139,15 @@ def test_the_recipe_writes_a_folder_that_answers_about_a_photo(shipped, pack):
     assert len(model.cache) == 9
 
 
+def test_a_folder_is_scored_on_a_split_through_the_chat_interface(shipped, pack):
+    from ibllm_tools.evaluate import evaluate, scores_as_json
+
+    scores = evaluate(pack, model=str(shipped), split="val", kinds=("photos", "shapes"), limit=2)
+    assert [(s.kind, s.count, s.concepts) for s in scores] == [("photos", 2, 2), ("shapes", 2, 2)]
+    assert all(0 <= s.answered <= s.right_kind <= 1 and 0 <= s.zero_shot <= 1 for s in scores)
+    assert json.loads(scores_as_json(scores))[0]["question"] == "What is this?"
+
+
 def test_training_moves_every_part_that_ships(shipped):
     adapter = load_file(shipped / "adapter.safetensors")
     assert adapter["gates"].float().sub(0.5).abs().max() > 0

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -203,6 +203,11 @@ class Prompts:
         chinese = self.chinese[rows * len(CHINESE) + torch.randint(len(CHINESE), (n,))]
         return trim(torch.where(torch.rand(n, 1) < 0.33, chinese, english))
 
+    def encode_subtypes(self, encoder: ImageBind) -> Tensor:
+        """Encode the words of the finer kinds: (subtypes, joint)."""
+        pick = partial(_pick_text, self.subtypes)
+        return encode_all(encoder, "text", pick, len(self.subtype_concept))
+
     @torch.no_grad()
     def ensemble(self, encoder: ImageBind) -> Tensor:
         """Average all prompts of each concept: (concepts, joint) unit vectors."""
@@ -309,6 +314,63 @@ def train_photos(
     parts.eval()
 
 
+def polish_photos(
+    run: Run,
+    schedule: Schedule,
+    encoder: ImageBind,
+    config: PreprocessConfig,
+    photos: Table,
+    held: Table,
+    hub: Hub,
+    kinds: Tensor,
+    batch: int = 128,
+) -> None:
+    """Go on with the photo trunk alone, after all others are bound.
+
+    The words are frozen and each concept's mean photo is held in place, so that what was bound
+    to them stays bound. Views are milder, nearer to what the encoder is asked about.
+
+    Args:
+        run: Seed, folder and log.
+        schedule: Steps and rates.
+        encoder: Its vision trunk learns.
+        config: Preprocessing.
+        photos: Training rows.
+        held: Held-out training rows, for the log.
+        hub: Photo and word features so far.
+        kinds: (subtypes, joint) features of the finer kinds' words.
+        batch: Photos a step.
+    """
+    labels, weights = torch.from_numpy(photos.concept), class_weights(photos.concept)
+    fine, means = torch.tensor(_subtype_index(photos)), hub.means()
+
+    def step_loss(rng: random.Random, _share: float) -> Tensor:
+        rows = np.random.default_rng(rng.getrandbits(32)).choice(len(photos), batch, p=weights)
+        y = labels[rows]
+        x = view_photos(torch.from_numpy(photos.values[rows]), config, least_area=0.55)
+        x, other, own = paste_boxes(x, PASTED / 2)
+        with fast_cpu():
+            image = encode(encoder, "image", x)
+        loss = cross_entropy(image, hub.words, y, own)
+        loss = loss + cross_entropy(image, hub.words, y[other], 1 - own)
+        loss = loss + 0.3 * (own * (1 - (image * means[y]).sum(1))).mean()
+        if len(kinds):
+            named = own * (fine[rows] >= 0)
+            loss = loss + 0.4 * cross_entropy(image, kinds, fine[rows].clamp(min=0), named)
+        return loss
+
+    def report() -> str:
+        found = encode_all(encoder, "image", lambda r: clean_rows(held, r, config), len(held))
+        return f"held-out photos {accuracy(found, hub.words, held):.3f}"
+
+    part = _part(encoder, "vision")
+    part.requires_grad_()
+    run_stage(run, "polish", {"encoder": part.train()}, schedule, step_loss,
+              report=report, report_every=300)  # fmt: skip
+    part.eval()
+    part.requires_grad_(requires_grad=False)
+
+
 def _subtype_index(photos: Table) -> list[int]:
     known = {name: i for i, name in enumerate(subtype_names(photos))}
     return [known.get(name, -1) for name in photos.subtype]
@@ -388,7 +450,7 @@ def bind_modality(
     modality: str,
     hub: Hub,
     table: Table,
-    views: Callable[[Tensor], Views],
+    make_views: Callable[[], Callable[[Tensor], Views]],
     report: Callable[[], str],
     batch: int = 64,
 ) -> None:
@@ -401,16 +463,16 @@ def bind_modality(
         modality: audio, depth or point.
         hub: Photo and word features.
         table: Training rows; gives labels and sampling.
-        views: Draws augmented inputs of rows.
+        make_views: Prepares the data and returns what draws augmented inputs of rows.
         report: Text for the log.
         batch: Rows a step.
     """
     labels = torch.from_numpy(table.concept)
-    weights = class_weights(table.concept)
+    weights, views = class_weights(table.concept), cache(make_views)
 
     def step_loss(rng: random.Random, _share: float) -> Tensor:
         rows = np.random.default_rng(rng.getrandbits(32)).choice(len(table), batch, p=weights)
-        seen = views(torch.from_numpy(rows))
+        seen = views()(torch.from_numpy(rows))
         with fast_cpu():
             features = encode(encoder, modality, seen.inputs)
         anchors, y = hub.draw(), labels[rows]

@@ -110,8 +110,8 @@ class FeatureNoise:
         stray: Largest share of another photo's feature that is mixed in.
     """
 
-    spread: float = 0.9
-    stray: float = 0.25
+    spread: float = 0.7
+    stray: float = 0.2
 
 
 class FeatureSource:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ibllm_tools.train.contrastive import (
     group_clouds,
     official_clips,
     point_views,
+    polish_photos,
     sound_views,
     subtype_names,
     train_photos,
@@ -65,8 +67,9 @@ class PocketSchedules:
     audio: Schedule = field(default_factory=lambda: Schedule(1500, 1.5e-3))
     point: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3))
     depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
+    polish: Schedule = field(default_factory=lambda: Schedule(750, 8e-4, 50, decay_from=0.1))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(800, 1e-3, 50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
@@ -105,7 +108,7 @@ class PocketOptions:
     held_out: float = 0.04
     cache_size: int = 3000
     n_talks: int = 24_000
-    n_bare: int = 12_000
+    n_bare: int = 8_000
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,11 @@ def open_pack(data_dir: Path, work_dir: Path, options: PocketOptions) -> Pack:
     return Pack(facts_for(read_concepts(data_dir)), read_text(data_dir), **tables)
 
 
-def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> tuple[ImageBind, Hub]:
+def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> ImageBind:
     """Stage 0: train all trunks of the encoder; resumes after a kill.
 
     Returns:
-        The encoder in evaluation mode, and the features that modalities were bound to.
+        The encoder in evaluation mode.
     """
     config = options.encoder.preprocessing()
     torch.manual_seed(run.step_seed("encoder", -1))
@@ -153,7 +156,11 @@ def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> tuple[ImageBi
     features = encode_all(encoder, "image", lambda r: clean_rows(photos, r, config), len(photos))
     hub = Hub(features, torch.from_numpy(photos.concept), prompts.ensemble(encoder))
     bind_others(run, pack, options, encoder, hub)
-    return encoder.eval(), hub
+    polish_photos(
+        run, options.schedules.polish, encoder, config, photos, held, hub,
+        prompts.encode_subtypes(encoder), options.photo_batch,
+    )  # fmt: skip
+    return encoder.eval()
 
 
 def bind_others(run: Run, pack: Pack, options: PocketOptions, encoder: ImageBind, hub: Hub) -> None:
@@ -167,21 +174,21 @@ def bind_others(run: Run, pack: Pack, options: PocketOptions, encoder: ImageBind
         means, words = (accuracy(found, a, table) for a in (hub.means(), hub.words))
         return f"held-out {modality} to photos {means:.3f} to words {words:.3f}"
 
-    clips = official_clips(held_sounds, config)
+    clips = cache(lambda: official_clips(held_sounds, config))  # made when first needed
     bind_modality(
-        run, schedules.audio, encoder, "audio", hub, sounds, sound_views(sounds, config),
-        lambda: heard(held_sounds, "audio", lambda r: torch.stack([clips[i] for i in r])),
+        run, schedules.audio, encoder, "audio", hub, sounds, lambda: sound_views(sounds, config),
+        lambda: heard(held_sounds, "audio", lambda r: torch.stack([clips()[i] for i in r])),
         options.other_batch,
     )  # fmt: skip
-    groups = group_clouds(held_shapes, encoder)
+    groups = cache(lambda: group_clouds(held_shapes, encoder))
     bind_modality(
-        run, schedules.point, encoder, "point", hub, shapes, point_views(shapes, encoder),
-        lambda: heard(held_shapes, "point", groups.select), options.other_batch,
+        run, schedules.point, encoder, "point", hub, shapes, lambda: point_views(shapes, encoder),
+        lambda: heard(held_shapes, "point", lambda r: groups().select(r)), options.other_batch,
     )  # fmt: skip
     px = options.encoder.image_px
     held_maps = depth_views(held_shapes, px)
     bind_modality(
-        run, schedules.depth, encoder, "depth", hub, shapes, depth_views(shapes, px),
+        run, schedules.depth, encoder, "depth", hub, shapes, lambda: depth_views(shapes, px),
         lambda: heard(held_shapes, "depth", lambda r: held_maps(r).inputs), options.other_batch,
     )  # fmt: skip
 
@@ -238,15 +245,15 @@ def train_pocket(
     llm, tokenizer = train_language(
         run, options.language, options.schedules.language, pack.facts, pack.text
     )
-    encoder, _hub = train_encoder(run, pack, options)
+    encoder = train_encoder(run, pack, options)
     config = options.encoder.preprocessing()
     features = encode_photos(
         encoder, pack.photos[0], config, work_dir / "features.safetensors", seed=options.seed
     )
-    cache = VisualCache(features.cache_vectors(options.cache_size, options.seed))
+    photo_cache = VisualCache(features.cache_vectors(options.cache_size, options.seed))
     model = ImageBindLLM.from_llm(llm, joint_dim=options.encoder.joint_dim)
-    tune_senses(run, pack, options, model, features, cache, tokenizer)
-    model.encoder, model.cache = encoder, cache
+    tune_senses(run, pack, options, model, features, photo_cache, tokenizer)
+    model.encoder, model.cache = encoder, photo_cache
     model.config.encoder_config = encoder.config
     settings = choose_cache(run, pack, options, model, tokenizer)
     save_pocket(out_dir, model, tokenizer, config, pack.facts, settings)
@@ -260,13 +267,13 @@ def tune_senses(
     options: PocketOptions,
     model: ImageBindLLM,
     features: PhotoFeatures,
-    cache: VisualCache,
+    photo_cache: VisualCache,
     tokenizer: Any,
 ) -> None:
     """Stages 1 and 2: photos and text only."""
     torch.manual_seed(run.step_seed("senses", -1))
     rng = random.Random(run.step_seed("senses", -2))  # noqa: S311
-    source = FeatureSource(features, cache, CacheSettings())
+    source = FeatureSource(features, photo_cache, CacheSettings())
     shown = sorted(source.rows)
     pad = tokenizer.pad_token_id
     open_gates(model)

@@ -69,7 +69,7 @@ def draw_bare_rows(
 ) -> list[Row]:
     """Conversations without media: facts, small talk, instructions, and nothing to see."""
     chats = draw_knowledge(rng, facts, count // 2)
-    chats += pick_instructions(rng, text, count // 4)
+    chats += pick_instructions(rng, text, count // 8)
     blind = Scene((), blind=True)
     for _ in range(count // 4):
         chinese = rng.random() < 0.35
