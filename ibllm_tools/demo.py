@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ibllm_tools.chat_models import ChatImageBindLLM
-    from ibllm_tools.embeddings import ImageBindEmbeddings
 
 MEDIA_FOLDER = Path(__file__).parent / "demo_media"
 N_NEAREST = 3
@@ -70,21 +69,36 @@ class Shot:
 
 @dataclass
 class Result:
-    """What the demo found out about one shot."""
+    """What the demo found out about one shot.
+
+    Attributes:
+        shot: What was asked.
+        answer: The model's words.
+        nearest: The concepts whose text embeddings are most similar (cosine), best first.
+        farthest: The similarity of the least similar concept; bars begin there.
+        first_token_s: Seconds from the question to the first text.
+        tokens_per_s: Tokens per second after it.
+    """
 
     shot: Shot
     answer: str = ""
     nearest: list[tuple[str, float]] = field(default_factory=list)
+    farthest: float = -1.0
     first_token_s: float = 0.0
     tokens_per_s: float = 0.0
 
+    def share(self, similarity: float) -> float:
+        """How far a similarity is on the way from the farthest to the nearest concept, 0 to 1."""
+        top = self.nearest[0][1]
+        return (similarity - self.farthest) / max(top - self.farthest, 1e-9)
+
 
 SHOTS = (
-    Shot("photo", "What is in the photo?", (("motorcycle.jpg", 1.0),)),
+    Shot("photo", "What is in the photo?", (("piano.jpg", 1.0),)),
     Shot("sound", "What makes this sound?", (("helicopter.ogg", 1.0),)),
     Shot("3D shape", "What is this object?", (("car.ply", 1.0),)),
     Shot("video", "What is in the video?", (("dog.mp4", 1.0),)),
-    Shot("mixture", "What could be happening?", (("dog.jpg", 0.5), ("sea.ogg", 0.5))),
+    Shot("mixture", "What could be happening?", (("boat.jpg", 0.3), ("sea.ogg", 0.7))),
 )
 
 
@@ -108,7 +122,8 @@ def run(
     Raises:
         MissingExtraError: matplotlib is missing; the text part has run by then.
     """
-    from ibllm_tools import ChatImageBindLLM, ImageBindEmbeddings
+    from ibllm_tools.chat_models import ChatImageBindLLM
+    from ibllm_tools.embeddings import ImageBindEmbeddings
 
     console = console or Console(highlight=False)
     chat, embeddings = ChatImageBindLLM(model=model), ImageBindEmbeddings(model=model)
@@ -120,7 +135,9 @@ def run(
     results = []
     for shot in shots:
         result = _answer(shot, chat, console)
-        result.nearest = _nearest(shot, embeddings, names, concepts)
+        [medium] = embeddings.embed_media([shot.media()])
+        ranked = _ranked(medium, names, concepts)
+        result.nearest, result.farthest = ranked[:N_NEAREST], ranked[-1][1]
         console.print(_nearest_table(result))
         console.print(_timing_line(result))
         results.append(result)
@@ -163,21 +180,18 @@ def _answer(shot: Shot, chat: ChatImageBindLLM, console: Console) -> Result:
     return result
 
 
-def _nearest(
-    shot: Shot, embeddings: ImageBindEmbeddings, names: list[str], concepts: list[list[float]]
+def _ranked(
+    medium: list[float], names: list[str], concepts: list[list[float]]
 ) -> list[tuple[str, float]]:
-    """The concepts whose text embeddings are most similar (cosine) to the media's."""
-    [medium] = embeddings.embed_media([shot.media()])
+    """The concepts by the cosine similarity of their text embeddings with the medium's."""
     similarities = [sum(a * b for a, b in zip(medium, c, strict=True)) for c in concepts]
-    ranked = sorted(zip(names, similarities, strict=True), key=lambda pair: -pair[1])
-    return ranked[:N_NEAREST]
+    return sorted(zip(names, similarities, strict=True), key=lambda pair: -pair[1])
 
 
 def _nearest_table(result: Result) -> Padding:
     table = Table.grid(padding=(0, 2))
-    top = max(abs(value) for _, value in result.nearest) or 1.0
     for name, value in result.nearest:
-        bar = "█" * round(BAR_CELLS * max(value, 0.0) / top)
+        bar = "█" * round(BAR_CELLS * result.share(value))
         table.add_row(name, Text(bar, style=result.shot.colour), f"{value:.2f}")
     return Padding(table, (0, 0, 0, 5))
 

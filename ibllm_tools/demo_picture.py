@@ -146,12 +146,13 @@ def draw(results: Sequence[Result], path: Path, model: str) -> None:
     """
     page = Page()
     page.text(MARGIN, 38, "One language model, five kinds of senses", 32, weight="bold")
-    subtitle = f"ImageBind-LLM “{model}” answers about media that it meets for the first time."
+    subtitle = f"ImageBind-LLM “{model}” answers, unedited, about media that it was not trained on."
     page.text(MARGIN, 80, subtitle, 17, color=GREY)
     for result, box in zip(results, _card_boxes(), strict=False):
         _draw_card(page, box, result)
     sources = (
-        "Bars: cosine similarity of the medium and the concept's name in the joint space.   "
+        "Bars: from the least to the most similar of all concepts; the number is the cosine "
+        "similarity of the medium and the concept's name.   "
         "Media: Caltech-101 (CC BY 4.0), ESC-10 (CC BY 3.0), Quaternius (CC0)."
     )
     page.text(MARGIN, HEIGHT_PX - 32, sources, 13, color=GREY)
@@ -188,13 +189,12 @@ def _draw_bars(page: Page, box: Box, result: Result) -> None:
     height = box.h / 3
     name_w, value_w = 110.0, 46.0
     track_w = box.w - name_w - value_w
-    top = max((value for _, value in result.nearest), default=0.0) or 1.0
     for i, (name, value) in enumerate(result.nearest):
         y = box.y + i * height
         colour = INK if i == 0 else GREY
         page.text(box.x, y + 5, name, 14, color=colour, weight="bold" if i == 0 else "normal")
         page.panel(Box(box.x + name_w, y + 5, track_w, 10), FAINT, radius=5)
-        filled = max(track_w * max(value, 0.0) / max(top, value), 10)
+        filled = max(track_w * result.share(value), 10)
         page.panel(Box(box.x + name_w, y + 5, filled, 10), result.shot.colour, radius=5)
         page.text(box.x + box.w, y + 5, f"{value:.2f}", 14, color=colour, ha="right")
 

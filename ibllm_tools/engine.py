@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -322,13 +323,28 @@ def _source(model: str) -> str:
 def _load_engine(source: str, placement: Placement) -> Engine:
     from ibllm_tools.model import ImageBindLLM, ImageBindLLMProcessor
 
-    model = ImageBindLLM.from_pretrained(source, dtype=placement.dtype)
+    with _no_progress_bar():
+        model = ImageBindLLM.from_pretrained(source, dtype=placement.dtype)
     shared = _senses.peek((source, placement))
     if shared is not None and shared.dtype == model.dtype:
         model.encoder = shared.encoder
     # Merged deltas cost no time per token; this model is never saved.
     model = model.merge().to(placement.device).eval()
     return Engine(model, ImageBindLLMProcessor.from_pretrained(source))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each weight; answers may go to a terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _load_senses(source: str, placement: Placement) -> Senses:

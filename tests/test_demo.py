@@ -41,6 +41,7 @@ def test_question_answer_concepts_and_times_are_printed(done):
         assert len(result.nearest) == 3
         similarities = [value for _, value in result.nearest]
         assert similarities == sorted(similarities, reverse=True)
+        assert 0 <= result.share(similarities[-1]) <= result.share(similarities[0]) == 1
         assert {name for name, _ in result.nearest} <= {name for name, _ in CONCEPTS}
         assert f"first token {result.first_token_s * 1000:,.0f} ms" in flat
         assert f"{result.tokens_per_s:,.0f} tokens/s" in flat
@@ -57,7 +58,7 @@ def test_the_picture_shows_every_card(done):
 
 
 def test_a_long_answer_stays_on_its_card(tmp_path):
-    shot = SHOTS[1]
+    shot = SHOTS[0]
     short, long = (
         Result(shot, answer, [("dog", 0.5)]) for answer in ("a dog", "many $words^2 " * 80)
     )
