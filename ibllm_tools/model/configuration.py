@@ -40,7 +40,6 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         cache_k, cache_temperature, cache_weight, cache_form: Settings of the visual cache.
         base_llm: Name or path of the base LLM, for a save of the adapter only.
         base_encoder: Name or path of a model folder to take the encoder from.
-        system_prompt: First words of a conversation, for the processor; None for none.
     """
 
     model_type = "imagebind_llm"
@@ -70,7 +69,6 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         cache_form: Literal["code", "paper"] = "code",
         base_llm: str | None = None,
         base_encoder: str | None = None,
-        system_prompt: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.text_config = _read_llm_config(text_config)
@@ -93,7 +91,6 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         self.cache_form = cache_form
         self.base_llm = base_llm
         self.base_encoder = base_encoder
-        self.system_prompt = system_prompt
         super().__init__(**kwargs)
         self._check()
 
