@@ -198,10 +198,11 @@ def _to_rgb(picture: PilImage.Image, name: str) -> PilImage.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _to_eight_bits(np.asarray(picture), name)
     if picture.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = PilImage.new("RGBA", picture.size, "white")
-        return PilImage.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+        layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        white = PilImage.new("RGB", layer.size, "white")
+        white.paste(layer, mask=layer)
+        return white
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _to_eight_bits(values: NDArray[Any], name: str) -> PilImage.Image:
@@ -215,7 +216,8 @@ def _to_eight_bits(values: NDArray[Any], name: str) -> PilImage.Image:
             "16-bit integers, or floats in [0, 1]",
             "scale them, or declare extras.modality depth or thermal",
         )
-    return PilImage.fromarray(np.rint(values.astype(np.float64) * (255 / full)).astype(np.uint8))
+    scaled = values.astype(np.float32) * np.float32(255 / full)
+    return PilImage.fromarray(np.rint(scaled, out=scaled).astype(np.uint8))
 
 
 def _read_map(data: bytes, format_: Format, policy: MediaPolicy, name: str) -> NDArray[Any]:
@@ -246,7 +248,7 @@ def _to_disparity(values: NDArray[Any], units: str, name: str) -> NDArray[np.flo
         return to_float32(values, name)
     if units == "map":
         return to_float32(values.astype(np.float32) * np.float32(MAX_DISPARITY_PX / 255), name)
-    metres = values.astype(np.float64) / (_MM_PER_M if units == "mm" else 1.0)
+    metres = to_float32(values, name) / np.float32(_MM_PER_M if units == "mm" else 1.0)
     known = metres > 0
     disparity = np.zeros_like(metres)
     np.divide(_BASELINE_M * _FOCAL_PX, metres, out=disparity, where=known)
