@@ -35,7 +35,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 train_app = typer.Typer(help="Train a model.", no_args_is_help=True, rich_markup_mode=None)
+eval_app = typer.Typer(help="Score a model.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
 
 ModelOption = Annotated[str, typer.Option(help='"pocket", a model folder, or a hub id.')]
 ModalityOption = Annotated[
@@ -278,6 +280,26 @@ def train_pocket(
 
     folder = train(data, out, work or out.with_name(f"{out.name}-work"), minutes=minutes, seed=seed)
     typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
+
+
+@eval_app.command("pocket")
+def eval_pocket(
+    data: Annotated[Path, typer.Option(help="The folder of the pack.")],
+    split: Annotated[str, typer.Option(help="val, train or heldout.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Media per kind.")] = None,
+    model: ModelOption = "pocket",
+    as_json: JsonOption = False,
+) -> None:
+    """Count how often a model names the right thing in photos, sounds and shapes."""
+    from rich.console import Console
+
+    from ibllm_tools.evaluate import evaluate, scores_as_json, scores_as_table
+
+    scores = evaluate(data, split=split, model=model, limit=limit)
+    if as_json:
+        typer.echo(scores_as_json(scores))
+    else:
+        Console().print(scores_as_table(scores))
 
 
 @app.command()

@@ -25,6 +25,7 @@ STAGES = [
     {"engine"},
     {"chat_models", "embeddings"},
     {"train"},
+    {"evaluate"},
     {"demo", "demo_picture", "doctor"},
     {"cli"},
 ]
