@@ -13,7 +13,6 @@ import pytest
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
-from tiny_model import save_tiny_model
 
 from ibllm_tools import ChatImageBindLLM, Media
 from ibllm_tools.checkpoints import POCKET_FOLDER
@@ -50,21 +49,12 @@ def bundled_media(monkeypatch):
     monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "ibllm-tools")
 
 
-class TinyModel:
-    """What both suites need to know of the model under test."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def _folder(cls, tmp_path_factory):
-        cls.folder = str(save_tiny_model(tmp_path_factory.mktemp("tiny")))
+class Pocket:
+    """What both suites need to know of the model that ships with the package."""
 
     @property
     def chat_model_class(self):
         return ChatImageBindLLM
-
-    @property
-    def chat_model_params(self):
-        return {"model": self.folder}
 
     @property
     def has_tool_calling(self):
@@ -92,39 +82,16 @@ class TinyModel:
 
     @property
     def model_override_value(self):
-        return f"{self.folder}/"
+        return str(POCKET_FOLDER)
 
     @property
     def enable_vcr_tests(self):
         return True
 
 
-class PocketModel(TinyModel):
-    """The same for the weights that ship with the package."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def _folder(cls):
-        if not (POCKET_FOLDER / "config.json").is_file():
-            pytest.skip("the package has no pocket weights yet")
-        cls.folder = "pocket"
-
-    @property
-    def model_override_value(self):
-        return str(POCKET_FOLDER)
-
-
-class TestTinyUnit(TinyModel, ChatModelUnitTests):
+class TestUnit(Pocket, ChatModelUnitTests):
     pass
 
 
-class TestTinyIntegration(TinyModel, ChatModelIntegrationTests):
-    pass
-
-
-class TestPocketUnit(PocketModel, ChatModelUnitTests):
-    pass
-
-
-class TestPocketIntegration(PocketModel, ChatModelIntegrationTests):
+class TestIntegration(Pocket, ChatModelIntegrationTests):
     pass

@@ -5,17 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_tools.checkpoints import POCKET_FOLDER
-
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-HAS_POCKET = (POCKET_FOLDER / "config.json").is_file()
 
 
 def test_there_are_examples():
     assert len(EXAMPLES) >= 5
 
 
-@pytest.mark.skipif(not HAS_POCKET, reason="the package has no pocket weights yet")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_says_something(path, capsys):
     runpy.run_path(str(path), run_name="__main__")

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_tools.checkpoints import POCKET_FOLDER
-
 ROOT = Path(__file__).parent.parent.parent
 PHOTO = ROOT / "ibllm_tools" / "demo_media" / "dog.jpg"
 TURNS = 5
@@ -47,7 +45,6 @@ def run(code, *arguments):
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not (POCKET_FOLDER / "config.json").is_file(), reason="no pocket weights yet")
 def test_cold_start():
     ask = ("ask", "What is in the photo?", PHOTO)
     run(MEASURED, *ask)  # reads the files into the system's cache
