@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from conftest import stored_names
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from ibllm_tools.injection import (
@@ -184,9 +185,18 @@ def test_expanding_repeats_rows_side_by_side():
 # One block of the released code, with adapters of length 0, 1 and 3.
 
 
+UNIT = "imagebind_llm_tiny/attention_unit.safetensors"
+UNIT_OUT = "out.attention.adapter"
+UNIT_LENGTHS = sorted(
+    int(name.removeprefix(UNIT_OUT))
+    for name in stored_names(UNIT, f"{UNIT_OUT}0", f"{UNIT_OUT}1")
+    if name.startswith(UNIT_OUT)
+)
+
+
 @pytest.fixture(scope="module")
 def unit(golden):
-    return golden.tensors("imagebind_llm_tiny/attention_unit.safetensors")
+    return golden.tensors(UNIT)
 
 
 def released_block(unit, norm_eps):
@@ -224,7 +234,7 @@ def released_block(unit, norm_eps):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("length", [0, 1, 3])
+@pytest.mark.parametrize("length", UNIT_LENGTHS)
 @torch.no_grad()
 def test_a_block_of_the_released_code(golden, unit, length):
     params = golden.json("imagebind_llm_tiny/full_query/config.json")["params_json"]
