@@ -222,15 +222,16 @@ def _draw_medium(page: Page, box: Box, item: Item, colour: str) -> None:
             for place, frames in zip(
                 box.columns(N_FRAMES, 8), item.frames(seconds, 1), strict=True
             ):
-                _draw_picture(page, place, frames[0])
+                _draw_picture(page, place, frames[0], fill=True)
 
 
-def _draw_picture(page: Page, box: Box, pixels: Any) -> None:
-    """Fill a box with the middle of a picture (H, W, 3), as `object-fit: cover` does."""
+def _draw_picture(page: Page, box: Box, pixels: Any, *, fill: bool = False) -> None:
+    """Show a picture (H, W, 3) whole, or `fill` the box with the middle of it."""
     axes = page.axes(box)
     height, width = pixels.shape[:2]
-    aspect = box.w / box.h
-    half_w, half_h = min(width, height * aspect) / 2, min(height, width / aspect) / 2
+    scales = box.w / width, box.h / height
+    scale = max(scales) if fill else min(scales)
+    half_w, half_h = box.w / scale / 2, box.h / scale / 2
     axes.imshow(pixels, interpolation="lanczos", aspect="auto")
     axes.set_xlim(width / 2 - half_w, width / 2 + half_w)
     axes.set_ylim(height / 2 + half_h, height / 2 - half_h)
