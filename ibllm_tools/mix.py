@@ -33,7 +33,8 @@ def mix(
 
     Source: ImageBind-LLM (Han et al., 2023), section 3.3, as released.
     """
-    joined, rows = _joined(embeddings), _joined(rows)
+    joined = _joined(embeddings)
+    rows = _joined(rows).to(joined.device)
     units = F.normalize(joined.float(), dim=-1)
     weights = _joined(weights).to(units)
     totals = units.new_zeros(n_rows).index_add_(0, rows, weights)

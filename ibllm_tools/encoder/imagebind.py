@@ -180,17 +180,22 @@ class ImageBind(nn.Module):
         return {modality: self.encode(modality, x) for modality, x in inputs.items()}
 
     def stages(self, modality: str, x: Tensor | PointGroups) -> Stages:
-        """Encode and keep the results of all steps; arguments and errors as in `encode`."""
+        """Encode and keep the results of all steps; arguments and errors as in `encode`.
+
+        Inputs are moved to the weights' device and, where they are floating, cast.
+        """
         trunk = trunk_of(modality)
         self.load(trunk)
         n_rows = _n_rows(x)
+        weight = next(self._part("modality_heads", trunk).parameters())
         x = self._fold(modality, trunk, x) if isinstance(x, Tensor) else x
+        x = x.to(weight.device)
         if trunk == "point":
             tokens, mixed = self.get_submodule("point_trunk")(x)
         elif isinstance(x, PointGroups):
             raise ConfigurationError(f"found groups of points as {modality}; use modality 'point'")
         else:
-            x = x.to(self._dtype(trunk)) if x.is_floating_point() else x
+            x = x.to(weight.dtype) if x.is_floating_point() else x
             tokens = self._part("modality_preprocessors", trunk)(x)
             mixed = self._part("modality_trunks", trunk)(tokens)
         head: Tensor = self._part("modality_heads", trunk)(mixed, x)
@@ -231,9 +236,6 @@ class ImageBind(nn.Module):
 
     def _part(self, part: str, trunk: str) -> nn.Module:
         return self.get_submodule(f"{part}.{trunk}")
-
-    def _dtype(self, trunk: str) -> torch.dtype:
-        return next(self._part("modality_heads", trunk).parameters()).dtype
 
     def _attach(self, trunk: str, parts: Mapping[str, nn.Module]) -> None:
         """Add the modules of a trunk; the postprocessor comes last, as the sign of completeness."""

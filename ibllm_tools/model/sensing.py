@@ -38,7 +38,7 @@ def mixed_heads(batch: MediaBatch, encoder: ImageBind) -> Tensor:
     total = first.new_zeros(batch.n_rows, first.shape[-1])
     norm = first.new_zeros(batch.n_rows, 1)
     for name, head in heads.items():
-        rows, weights = batch.rows[name], batch.weights[name].to(head)[:, None]
+        rows, weights = batch.rows[name].to(head.device), batch.weights[name].to(head)[:, None]
         scale = POINT_DIVISOR if name == "point" else 1.0
         total.index_add_(0, rows, head / scale * weights)
         norm.index_add_(0, rows, weights)
