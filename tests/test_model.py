@@ -502,6 +502,7 @@ def test_half_precision_files_are_widened_on_a_cpu(ids, features, tmp_path):
 
 @torch.no_grad()
 def test_a_device_map_is_taken(ids, features, tmp_path):
+    pytest.importorskip("accelerate")
     model = with_senses()
     model.save_pretrained(tmp_path)
     again = ImageBindLLM.from_pretrained(tmp_path, device_map="cpu", attn_implementation="eager")
