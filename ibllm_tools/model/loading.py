@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ibllm_tools.checkpoints import POCKET, POCKET_FOLDER
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 from ibllm_tools.llm import DeltaLinear, without_deltas
 from ibllm_tools.model.configuration import ImageBindLLMConfig
@@ -61,12 +62,12 @@ def load(cls: Any, source: str | Path, **options: Any) -> Any:
 
 
 def find_folder(source: str | Path, **hub: Any) -> Path:
-    """Find the local folder of a path or hub id, downloading the latter.
+    """Find the local folder of "pocket", a path or a hub id, downloading the latter.
 
     Raises:
         CheckpointError: There is neither such a folder nor such a repository.
     """
-    folder = Path(source).expanduser()
+    folder = POCKET_FOLDER if str(source) == POCKET else Path(source).expanduser()
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
