@@ -69,7 +69,7 @@ class PocketSchedules:
     depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
     polish: Schedule = field(default_factory=lambda: Schedule(750, 8e-4, 50, decay_from=0.1))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(800, 1.5e-3, 50, save_every=50))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
