@@ -142,10 +142,12 @@ def _ask_all(
     chat: ChatImageBindLLM, question: str, media: Sequence[Media], kind: str, **settings: Any
 ) -> Iterator[str]:
     from langchain_core.messages import HumanMessage
+    from rich.console import Console
     from rich.progress import track
 
     text = "cache off" if settings else "as shipped"
-    for medium in track(media, description=f"{kind}, {text}"):
+    progress = Console(stderr=True)  # the scores have stdout for themselves
+    for medium in track(media, description=f"{kind}, {text}", console=progress):
         yield chat.invoke([HumanMessage([question, medium])], **settings).text
 
 
