@@ -55,12 +55,12 @@ from ibllm_tools.train.loop import Run, Schedule
 from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
 
-DEFAULT_MINUTES = 60.0
+DEFAULT_MINUTES = 80.0
 
 
 @dataclass(frozen=True)
 class PocketSchedules:
-    """Steps and rates of every stage; the defaults take about an hour on two CPU cores."""
+    """Steps and rates of every stage; the defaults take about 80 minutes on two CPU cores."""
 
     language: Schedule = field(default_factory=lambda: Schedule(2000, 2e-3, 50, decay_from=0.5))
     photos: Schedule = field(default_factory=lambda: Schedule(4400, 1.2e-3, 200))
@@ -69,7 +69,7 @@ class PocketSchedules:
     depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
     polish: Schedule = field(default_factory=lambda: Schedule(750, 8e-4, 50, decay_from=0.1))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(800, 1.5e-3, 50, save_every=50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50, save_every=50))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
@@ -213,7 +213,7 @@ def train_pocket(
     out_dir: Path | str,
     work_dir: Path | str,
     *,
-    minutes: float = 60.0,
+    minutes: float = DEFAULT_MINUTES,
     seed: int = 0,
     options: PocketOptions | None = None,
 ) -> Path:
