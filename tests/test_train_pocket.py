@@ -114,6 +114,15 @@ def tiny_options(**changes) -> PocketOptions:
     return dataclasses.replace(options, **changes)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums depend on the number of threads, so both runs of a comparison take one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
     return write_pack(tmp_path_factory.mktemp("data") / "pack")
