@@ -349,7 +349,7 @@ def _no_progress_bar() -> Iterator[None]:
 
 def _load_senses(source: str, placement: Placement) -> Senses:
     from ibllm_tools.encoder import ImageBind
-    from ibllm_tools.model.loading import find_folder as fetch_folder
+    from ibllm_tools.model.loading import fetch_folder
 
     folder = fetch_folder(source, allow_patterns=["*.json", "encoder/*"])
     encoder = folder / "encoder"

@@ -45,7 +45,7 @@ Model = TypeVar("Model")
 def load(cls: Any, source: str | Path, **options: Any) -> Any:
     """Load an `ImageBindLLM`; see its `from_pretrained`."""
     hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
-    folder = find_folder(source, **hub)
+    folder = fetch_folder(source, **hub)
     config = _read_config(folder)
     llm = load_llm(_part(folder, LLM_FOLDER, config.base_llm, hub), **options)
     encoder = _open_encoder(folder, config, hub, llm)
@@ -61,7 +61,7 @@ def load(cls: Any, source: str | Path, **options: Any) -> Any:
     return model.eval()
 
 
-def find_folder(source: str | Path, **hub: Any) -> Path:
+def fetch_folder(source: str | Path, **hub: Any) -> Path:
     """Find the local folder of "pocket", a path or a hub id, downloading the latter.
 
     Raises:
@@ -168,7 +168,7 @@ def _part(folder: Path, name: str, elsewhere: str | None, hub: dict[str, Any]) -
         )
     if (folder / elsewhere).is_dir():
         return folder / elsewhere
-    return find_folder(elsewhere, **{k: v for k, v in hub.items() if k != "revision"})
+    return fetch_folder(elsewhere, **{k: v for k, v in hub.items() if k != "revision"})
 
 
 def _open_encoder(

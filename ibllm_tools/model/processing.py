@@ -17,7 +17,7 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
-from ibllm_tools.model.loading import HUB_OPTIONS, find_folder
+from ibllm_tools.model.loading import HUB_OPTIONS, fetch_folder
 from ibllm_tools.model.prompts import encode_conversation
 from ibllm_tools.preprocess import MediaBatch, PreprocessConfig
 
@@ -165,7 +165,7 @@ class ImageBindLLMProcessor:
         Raises:
             CheckpointError: A file is missing or cannot be read.
         """
-        folder = find_folder(source, **{k: v for k, v in options.items() if k in HUB_OPTIONS})
+        folder = fetch_folder(source, **{k: v for k, v in options.items() if k in HUB_OPTIONS})
         try:
             settings = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             preprocess = PreprocessConfig.from_dict(settings["preprocess"])
