@@ -4,6 +4,7 @@
 IbllmError
 ├── MediaError         a medium that cannot be read, is not what it says, or is not allowed
 ├── CheckpointError    weights or a model folder that do not fit; names the keys or files
+├── DataError          training data of which nothing can be used; names rows and reasons
 ├── ConfigurationError options that cannot work together; says which value would
 └── MissingExtraError  an optional package that is not installed; says the pip command
 ```
@@ -24,6 +25,10 @@ class MediaError(IbllmError, ValueError):
 
 class CheckpointError(IbllmError, ValueError):
     """Weights or a model folder do not fit; the message names the keys or files."""
+
+
+class DataError(IbllmError, ValueError):
+    """Training data cannot be used at all; the message names rows and reasons."""
 
 
 class ConfigurationError(IbllmError, ValueError):

@@ -24,6 +24,7 @@ STAGES = [
     {"decoding"},
     {"engine"},
     {"chat_models", "embeddings"},
+    {"data"},
     {"train"},
     {"evaluate"},
     {"demo", "demo_picture", "doctor"},
