@@ -23,7 +23,8 @@ from ibllm_tools import (
     ImageBindEmbeddings,
     MediaError,
 )
-from ibllm_tools.cli import main, read_media, split_file
+from ibllm_tools.cli import main
+from ibllm_tools.cli.files import read_media, split_file
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,0 +1,27 @@
+"""`ibllm train`: pocket, and the two stages of any other model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train a model.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("pocket")
+def train_pocket(
+    data: Annotated[Path, typer.Option(help="The folder of the training pack.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints, to resume from; OUT-work by default.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on two cores.")] = 80.0,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+) -> None:
+    """Train the miniature model that ships with the package; resumes where it was stopped."""
+    from ibllm_tools.train.pocket import train_pocket as train
+
+    folder = train(data, out, work or out.with_name(f"{out.name}-work"), minutes=minutes, seed=seed)
+    typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
