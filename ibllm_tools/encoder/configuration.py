@@ -70,6 +70,7 @@ class VisionConfig(_Transformer):
     n_frames: int = 2
     stem_channels: tuple[int, ...] = ()
     stem_depths: tuple[int, ...] = ()
+    stem_pool: bool = False
 
 
 @dataclass
@@ -97,6 +98,7 @@ class AudioConfig(_Transformer):
     stride_px: int = 10
     stem_channels: tuple[int, ...] = ()
     stem_depths: tuple[int, ...] = ()
+    stem_pool: bool = False
 
 
 @dataclass
@@ -110,6 +112,7 @@ class DepthConfig(_Transformer):
     patch_px: int = 16
     stem_channels: tuple[int, ...] = ()
     stem_depths: tuple[int, ...] = ()
+    stem_pool: bool = False
 
 
 @dataclass
@@ -123,6 +126,7 @@ class ThermalConfig(_Transformer):
     patch_px: int = 16
     stem_channels: tuple[int, ...] = ()
     stem_depths: tuple[int, ...] = ()
+    stem_pool: bool = False
 
 
 @dataclass

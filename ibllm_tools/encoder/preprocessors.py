@@ -167,7 +167,7 @@ def vision_preprocessor(config: VisionConfig) -> GridPreprocessor:
     """Build the stem and position table for images and clips."""
     stem: nn.Module
     if config.stem_channels:
-        stem = ConvStem(3, config.width, config.stem_channels, config.stem_depths)
+        stem = _conv_stem(3, config)
     else:
         stem = ClipStem(config.width, config.patch_px, config.n_frames)
     side = _cells(config.image_px, config.patch_px, config.patch_px, config.stem_channels)
@@ -195,9 +195,16 @@ def text_preprocessor(config: TextConfig) -> TextPreprocessor:
     return TextPreprocessor(config.vocab_size, config.n_context, config.width)
 
 
+def _conv_stem(
+    n_in: int, config: VisionConfig | AudioConfig | DepthConfig | ThermalConfig
+) -> ConvStem:
+    sizes = (config.width, config.stem_channels, config.stem_depths)
+    return ConvStem(n_in, *sizes, pool=config.stem_pool)
+
+
 def _grey_stem(config: AudioConfig | DepthConfig | ThermalConfig, stride_px: int) -> nn.Module:
     if config.stem_channels:
-        return ConvStem(1, config.width, config.stem_channels, config.stem_depths)
+        return _conv_stem(1, config)
     return PatchStem(1, config.width, config.patch_px, stride_px)
 
 

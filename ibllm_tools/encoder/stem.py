@@ -37,6 +37,36 @@ class ResidualConv(nn.Module):
         return self.act(y + self.shortcut(x))  # type: ignore[no-any-return]
 
 
+class PooledConv(nn.Module):
+    """A convolution at full height and width, max-pooling, then residual convolutions.
+
+    Slower than a strided block of the same width, and more accurate: what is small is seen
+    before the grid is halved.
+
+    Source: the shape of the networks of "94% on CIFAR-10 in 3.29 Seconds" (Jordan, 2024).
+    """
+
+    def __init__(self, n_in: int, n_out: int, depth: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, 3, 1, 1, bias=False)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.norm = nn.BatchNorm2d(n_out)
+        self.act = nn.GELU()
+        self.after = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out), nn.GELU()
+            )
+            for _ in range(2 * depth)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, n_in, H, W) to (B, n_out, ceil(H/2), ceil(W/2))."""
+        x = self.act(self.norm(self.pool(self.conv(x))))
+        for first, second in zip(self.after[::2], self.after[1::2], strict=True):
+            x = x + second(first(x))
+        return x
+
+
 class ConvStem(nn.Module):
     """Residual convolution stages that turn a picture into a grid of tokens.
 
@@ -46,13 +76,20 @@ class ConvStem(nn.Module):
         channels: Width of each stage. Every stage halves height and width; the first
             one does it with a plain convolution.
         depths: Residual blocks of each stage (0 is allowed for the first one).
+        pool: Halve by max-pooling behind a full-size convolution, not by strides.
 
     Source: "Early Convolutions Help Transformers See Better" (Xiao et al., 2021) for the
     idea; residual blocks as in He et al. (2015).
     """
 
     def __init__(
-        self, n_in: int, n_out: int, channels: Sequence[int], depths: Sequence[int]
+        self,
+        n_in: int,
+        n_out: int,
+        channels: Sequence[int],
+        depths: Sequence[int],
+        *,
+        pool: bool = False,
     ) -> None:
         super().__init__()
         first = channels[0]
@@ -64,8 +101,11 @@ class ConvStem(nn.Module):
         ]
         previous = first
         for width, depth in zip(channels[1:], depths[1:], strict=True):
-            stages.append(ResidualConv(previous, width, stride=2))
-            stages += [ResidualConv(width, width) for _ in range(depth - 1)]
+            if pool:
+                stages.append(PooledConv(previous, width, depth))
+            else:
+                stages.append(ResidualConv(previous, width, stride=2))
+                stages += [ResidualConv(width, width) for _ in range(depth - 1)]
             previous = width
         self.stages = nn.Sequential(*stages)
         self.proj = nn.Conv2d(previous, n_out, 1)

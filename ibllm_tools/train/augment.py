@@ -92,6 +92,32 @@ def paste_boxes(photos: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(box, photos[other], photos), other, own
 
 
+def strange_photos(photos: Tensor) -> Tensor:
+    """Make pictures of nothing known: patches of several photos in disorder, or noise.
+
+    Args:
+        photos: (B, C, H, W), normalised; height and width are divisible by 4.
+
+    Returns:
+        (B, C, H, W): three quarters patchwork, the rest noise of two grains.
+    """
+    n, channels, height, width = photos.shape
+    patches = F.unfold(photos, (height // 4, width // 4), stride=(height // 4, width // 4))
+    patches = patches.transpose(1, 2).reshape(n * 16, -1)[torch.randperm(n * 16)]
+    made = F.fold(
+        patches.reshape(n, 16, -1).transpose(1, 2),
+        (height, width), (height // 4, width // 4), stride=(height // 4, width // 4),
+    )  # fmt: skip
+    n_noise = n // 4
+    grain = torch.where(torch.rand(n_noise, 1, 1, 1) < 0.5, 1.0, 0.0)
+    fine = torch.randn(n_noise, channels, height, width)
+    coarse = F.interpolate(torch.randn(n_noise, channels, height // 4, width // 4), size=height)
+    strength = uniform(n_noise, 0.0, 1.2, 1, 1, 1)
+    made[:n_noise] = strength * (grain * fine + (1 - grain) * coarse)
+    made[:n_noise] += torch.randn(n_noise, channels, 1, 1)
+    return made
+
+
 def whole_mels(waves: Tensor, config: PreprocessConfig) -> Tensor:
     """Compute the log-mel bins of whole sounds, so that clips can be cut from them.
 

@@ -27,6 +27,7 @@ from ibllm_tools.train.augment import (
     count_frames,
     paste_boxes,
     render_depth,
+    strange_photos,
     view_clouds,
     view_mels,
     view_photos,
@@ -38,7 +39,7 @@ from ibllm_tools.train.loop import Run, Schedule, run_stage
 
 SCALE = 16.0
 SMOOTHING = 0.1
-PASTED = 0.4
+PASTED = 0.5
 ENGLISH = (
     "{a}",
     "{n}",
@@ -70,10 +71,11 @@ class EncoderSizes:
     vision: dict[str, Any] = field(
         default_factory=lambda: {
             "width": 256,
-            "n_layers": 3,
+            "n_layers": 2,
             "n_heads": 4,
-            "stem_channels": (32, 64, 128, 256),
-            "stem_depths": (0, 1, 2, 2),
+            "stem_channels": (24, 64, 256, 256),
+            "stem_depths": (0, 1, 1, 1),
+            "stem_pool": True,
         }
     )
     text: dict[str, Any] = field(
@@ -260,8 +262,8 @@ def train_photos(
     held: Table,
     prompts: Prompts,
     captions: tuple[Tensor, Tensor],
-    batch: int = 128,
-    small_share: float = 0.5,
+    batch: int = 256,
+    small_share: float = 0.6,
 ) -> None:
     """Bind photos and text: a photo to the words of its concept and of its finer kind.
 
@@ -275,27 +277,31 @@ def train_photos(
         prompts: Texts of the concepts.
         captions: Token rows (N, T) of captions that name one concept, and these concepts (N,).
         batch: Photos a step.
-        small_share: Share of the steps, from the first, that see twice as many photos of half
-            the side: four times cheaper each, and most of what is to be learnt is in them.
+        small_share: Share of the steps, from the first, that see photos of three quarters of
+            the side: nearly twice as fast, and most of what is to be learnt is in them.
     """
     labels = torch.from_numpy(photos.concept)
     weights = class_weights(photos.concept)
     fine = torch.tensor(_subtype_index(photos))
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
-        n, px = (2 * batch, config.image_px // 2) if share < small_share else (batch, None)
-        rows = np.random.default_rng(rng.getrandbits(32)).choice(len(photos), n, p=weights)
+        px = config.image_px * 3 // 4 if share < small_share else config.image_px
+        rows = np.random.default_rng(rng.getrandbits(32)).choice(len(photos), batch, p=weights)
         y = labels[rows]
         x = view_photos(torch.from_numpy(photos.values[rows]), config, px)
         x, other, own = paste_boxes(x, PASTED)
+        strange = strange_photos(x[: batch // 16])
         with fast_cpu():
-            image = encode(encoder, "image", x)
+            image, unknown = encode(encoder, "image", torch.cat((x, strange))).split(
+                (batch, len(strange))
+            )
             words = encode(encoder, "text", prompts.draw())
             kinds = encode(encoder, "text", trim(prompts.subtypes))
             pick = torch.randint(len(captions[0]), (24,)) if len(captions[0]) else None
             said = encode(encoder, "text", trim(captions[0][pick])) if pick is not None else None
         loss = cross_entropy(image, words, y, own)
         loss = loss + cross_entropy(image, words, y[other], 1 - own)
+        loss = loss - 0.1 * F.log_softmax(SCALE * unknown @ words.T, dim=1).mean()
         if len(prompts.subtype_concept):
             known = fine[rows].clamp(min=0)
             loss = loss + 0.4 * cross_entropy(image, kinds, known, own * (fine[rows] >= 0))
@@ -310,65 +316,15 @@ def train_photos(
 
     parts = nn.ModuleList([_part(encoder, "vision"), _part(encoder, "text")])
     run_stage(run, "photos", {"encoder": parts.train()}, schedule, step_loss,
-              report=report, report_every=500)  # fmt: skip
+              is_matrix=is_vision_matrix, report=report, report_every=200)  # fmt: skip
     parts.eval()
 
 
-def polish_photos(
-    run: Run,
-    schedule: Schedule,
-    encoder: ImageBind,
-    config: PreprocessConfig,
-    photos: Table,
-    held: Table,
-    hub: Hub,
-    kinds: Tensor,
-    batch: int = 128,
-) -> None:
-    """Go on with the photo trunk alone, after all others are bound.
-
-    The words are frozen and each concept's mean photo is held in place, so that what was bound
-    to them stays bound. Views are milder, nearer to what the encoder is asked about.
-
-    Args:
-        run: Seed, folder and log.
-        schedule: Steps and rates.
-        encoder: Its vision trunk learns.
-        config: Preprocessing.
-        photos: Training rows.
-        held: Held-out training rows, for the log.
-        hub: Photo and word features so far.
-        kinds: (subtypes, joint) features of the finer kinds' words.
-        batch: Photos a step.
-    """
-    labels, weights = torch.from_numpy(photos.concept), class_weights(photos.concept)
-    fine, means = torch.tensor(_subtype_index(photos)), hub.means()
-
-    def step_loss(rng: random.Random, _share: float) -> Tensor:
-        rows = np.random.default_rng(rng.getrandbits(32)).choice(len(photos), batch, p=weights)
-        y = labels[rows]
-        x = view_photos(torch.from_numpy(photos.values[rows]), config, least_area=0.55)
-        x, other, own = paste_boxes(x, PASTED / 2)
-        with fast_cpu():
-            image = encode(encoder, "image", x)
-        loss = cross_entropy(image, hub.words, y, own)
-        loss = loss + cross_entropy(image, hub.words, y[other], 1 - own)
-        loss = loss + 0.3 * (own * (1 - (image * means[y]).sum(1))).mean()
-        if len(kinds):
-            named = own * (fine[rows] >= 0)
-            loss = loss + 0.4 * cross_entropy(image, kinds, fine[rows].clamp(min=0), named)
-        return loss
-
-    def report() -> str:
-        found = encode_all(encoder, "image", lambda r: clean_rows(held, r, config), len(held))
-        return f"held-out photos {accuracy(found, hub.words, held):.3f}"
-
-    part = _part(encoder, "vision")
-    part.requires_grad_()
-    run_stage(run, "polish", {"encoder": part.train()}, schedule, step_loss,
-              report=report, report_every=300)  # fmt: skip
-    part.eval()
-    part.requires_grad_(requires_grad=False)
+def is_vision_matrix(name: str, weight: Tensor) -> bool:
+    """Choose for Muon: the convolutions before a normalisation, and the blocks' matrices."""
+    if weight.ndim == 4:
+        return ".stages." in name and weight.shape[1] > 3
+    return weight.ndim == 2 and "blocks" in name and "rgbt" not in name
 
 
 def _subtype_index(photos: Table) -> list[int]:

@@ -10,15 +10,17 @@ import io
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from ibllm_tools.train.data import write_atomic
+from ibllm_tools.train.muon import Muon
 
 StepFunction = Callable[[random.Random, float], Tensor]
 """Draws one batch with the given random source, at a share of the stage; returns its loss."""
@@ -35,6 +37,7 @@ class Schedule:
         weight_decay: Of matrices; vectors, norms and biases have none.
         clip: Largest gradient norm.
         save_every: Steps between checkpoints.
+        muon_lr: Peak rate of Muon for what `is_matrix` chooses; 0 leaves all to AdamW.
     """
 
     steps: int
@@ -44,6 +47,7 @@ class Schedule:
     weight_decay: float = 0.05
     clip: float = 1.0
     save_every: int = 250
+    muon_lr: float = 0.0
 
     def factor(self, step: int) -> float:
         """Return the share of the peak learning rate at a step."""
@@ -91,6 +95,57 @@ def parameter_groups(
     ]
 
 
+class Optimizers:
+    """AdamW for most parameters, Muon for matrices that a stage chooses.
+
+    Args:
+        named: Parameters by name; those that are frozen are left out.
+        schedule: Rates.
+        lr_scale: Factor on AdamW's rate by parameter name.
+        is_matrix: Chooses what Muon trains, where the schedule has a rate for it.
+    """
+
+    def __init__(
+        self,
+        named: Sequence[tuple[str, nn.Parameter]],
+        schedule: Schedule,
+        lr_scale: Callable[[str], float],
+        is_matrix: Callable[[str, Tensor], bool],
+    ) -> None:
+        chosen = [(n, p) for n, p in named if schedule.muon_lr > 0 and is_matrix(n, p)]
+        names = {n for n, _ in chosen}
+        rest = [(n, p) for n, p in named if n not in names]
+        groups = parameter_groups(rest, schedule, lr_scale)
+        self.all: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), fused=True)
+        ]
+        matrices = [p for _, p in chosen if p.requires_grad]
+        if matrices:
+            group = {"params": matrices, "peak": schedule.muon_lr / schedule.lr}
+            self.all.append(Muon([group], lr=schedule.muon_lr))
+
+    def begin(self, rate: float) -> None:
+        """Set the rate of AdamW's plain groups (others in proportion) and forget gradients."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["peak"]
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Take one step."""
+        for optimizer in self.all:
+            optimizer.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint needs."""
+        return [optimizer.state_dict() for optimizer in self.all]
+
+    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
+        """Take over what a checkpoint held."""
+        for optimizer, part in zip(self.all, state, strict=True):
+            optimizer.load_state_dict(part)
+
+
 def run_stage(
     run: Run,
     stage: str,
@@ -99,6 +154,7 @@ def run_stage(
     step_loss: StepFunction,
     *,
     lr_scale: Callable[[str], float] = lambda _name: 1.0,
+    is_matrix: Callable[[str, Tensor], bool] = lambda _name, _weight: False,
     report: Callable[[], str] | None = None,
     report_every: int = 0,
 ) -> None:
@@ -111,13 +167,12 @@ def run_stage(
         schedule: Steps and rates.
         step_loss: Returns the loss of one batch.
         lr_scale: Factor on the learning rate by parameter name.
+        is_matrix: What Muon trains, by name and weight.
         report: Called now and then; its text goes to the log.
         report_every: Steps between reports; 0 reports at the end only.
     """
     named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
-    optimizer = torch.optim.AdamW(
-        parameter_groups(named, schedule, lr_scale), lr=schedule.lr, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = Optimizers(named, schedule, lr_scale, is_matrix)
     trainable = [p for _, p in named if p.requires_grad]
     path = run.work_dir / f"{stage}.ckpt"
     first = _restore(path, modules, optimizer)
@@ -144,16 +199,14 @@ def _step(
     run: Run,
     stage: str,
     step: int,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     trainable: list[nn.Parameter],
     schedule: Schedule,
     step_loss: StepFunction,
 ) -> float:
     seed = run.step_seed(stage, step)
     torch.manual_seed(seed)
-    for group in optimizer.param_groups:
-        group["lr"] = schedule.lr * group["peak"] * schedule.factor(step)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.begin(schedule.lr * schedule.factor(step))
     loss = step_loss(random.Random(seed), step / schedule.steps)  # noqa: S311 (not for secrets)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(trainable, schedule.clip)
@@ -172,9 +225,7 @@ def _quietly(modules: Mapping[str, nn.Module], report: Callable[[], str]) -> str
     return text
 
 
-def _save(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int
-) -> None:
+def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizers, step: int) -> None:
     buffer = io.BytesIO()
     state = {name: module.state_dict() for name, module in modules.items()}
     torch.save({"modules": state, "optimizer": optimizer.state_dict(), "step": step}, buffer)
@@ -182,7 +233,7 @@ def _save(
     write_atomic(path, buffer.getvalue())
 
 
-def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
+def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizers) -> int:
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)

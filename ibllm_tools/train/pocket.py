@@ -36,7 +36,6 @@ from ibllm_tools.train.contrastive import (
     group_clouds,
     official_clips,
     point_views,
-    polish_photos,
     sound_views,
     subtype_names,
     train_photos,
@@ -63,11 +62,14 @@ class PocketSchedules:
     """Steps and rates of every stage; the defaults take about 80 minutes on two CPU cores."""
 
     language: Schedule = field(default_factory=lambda: Schedule(2000, 2e-3, 50, decay_from=0.5))
-    photos: Schedule = field(default_factory=lambda: Schedule(4400, 1.2e-3, 200))
+    photos: Schedule = field(
+        default_factory=lambda: Schedule(
+            2200, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.05
+        )
+    )
     audio: Schedule = field(default_factory=lambda: Schedule(1500, 1.5e-3))
     point: Schedule = field(default_factory=lambda: Schedule(1500, 1e-3))
     depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
-    polish: Schedule = field(default_factory=lambda: Schedule(750, 8e-4, 50, decay_from=0.1))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
     instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50, save_every=50))
 
@@ -103,7 +105,7 @@ class PocketOptions:
     encoder: EncoderSizes = field(default_factory=EncoderSizes)
     language: LanguageSizes = field(default_factory=LanguageSizes)
     schedules: PocketSchedules = field(default_factory=PocketSchedules)
-    photo_batch: int = 128
+    photo_batch: int = 256
     other_batch: int = 64
     held_out: float = 0.04
     cache_size: int = 3000
@@ -156,10 +158,6 @@ def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> ImageBind:
     features = encode_all(encoder, "image", lambda r: clean_rows(photos, r, config), len(photos))
     hub = Hub(features, torch.from_numpy(photos.concept), prompts.ensemble(encoder))
     bind_others(run, pack, options, encoder, hub)
-    polish_photos(
-        run, options.schedules.polish, encoder, config, photos, held, hub,
-        prompts.encode_subtypes(encoder), options.photo_batch,
-    )  # fmt: skip
     return encoder.eval()
 
 
