@@ -61,7 +61,28 @@ class WordOffsets:
         return len(self.offsets)
 
 
-Injection: TypeAlias = "Tensor | Sequence[Tensor] | AdapterTokens | WordOffsets"
+@dataclass(frozen=True)
+class LateValues:
+    """One-token adapters whose values each layer computes itself, with its own projection.
+
+    The result is that of `gated_values`. Sharded training needs this form: a layer's weights are
+    whole only while that layer runs.
+
+    Attributes:
+        tokens: (L, B, dim) bound vector plus prefix query of each injected layer.
+        gates: (L, H), before tanh.
+        open_rows: (B,) bool; a row that is False gets nothing. All rows when None.
+    """
+
+    tokens: Tensor
+    gates: Tensor
+    open_rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+Injection: TypeAlias = "Tensor | Sequence[Tensor] | AdapterTokens | WordOffsets | LateValues"
 
 
 def attention_name(stock: str) -> str:
@@ -142,7 +163,7 @@ def add_injection(
         module: The attention module.
         out: (B, T, H, D) result of the stock attention.
         query: (B, H, T, D), rotated.
-        injection: One tensor (B, 1, H, D) per injected layer, or `AdapterTokens`.
+        injection: One tensor (B, 1, H, D) per injected layer, or another form.
         scaling: Factor of the attention scores; 1/sqrt(D) when None.
 
     Returns:
@@ -153,10 +174,25 @@ def add_injection(
         return out
     if isinstance(injection, AdapterTokens):
         return out + attend_to_adapter(query, injection, layer, scaling).to(out)
+    if isinstance(injection, LateValues):
+        return out + _late_values(module, injection, layer).to(out)
     values = injection[layer]
     if values.dtype != out.dtype or values.device != out.device:
         values = values.to(out)
     return out + values
+
+
+def _late_values(module: Any, injection: LateValues, layer: int) -> Tensor:
+    """Compute the values of one layer, (B, 1, H, D), where that layer runs."""
+    projection = getattr(module.v_proj, "without_delta", module.v_proj)
+    values = gated_values(
+        injection.tokens[layer : layer + 1],
+        [projection],
+        injection.gates[layer : layer + 1],
+        module.head_dim,
+        injection.open_rows,
+    )
+    return values[0]
 
 
 def attend_to_adapter(
@@ -273,6 +309,13 @@ def expand_rows(injection: Injection, n: int) -> Injection:
         )
     if isinstance(injection, WordOffsets):
         return WordOffsets(injection.offsets.repeat_interleave(n, 1))
+    if isinstance(injection, LateValues):
+        rows = injection.open_rows
+        return LateValues(
+            injection.tokens.repeat_interleave(n, 1),
+            injection.gates,
+            None if rows is None else rows.repeat_interleave(n, 0),
+        )
     if isinstance(injection, Tensor):
         return injection.repeat_interleave(n, 1)
     return [layer.repeat_interleave(n, 0) for layer in injection]

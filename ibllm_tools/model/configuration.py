@@ -40,6 +40,8 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         cache_k, cache_temperature, cache_weight, cache_form: Settings of the visual cache.
         base_llm: Name or path of the base LLM, for a save of the adapter only.
         base_encoder: Name or path of a model folder to take the encoder from.
+        base_adapter: Name or path of a model folder whose adapter has the weights that this
+            folder's own leaves out, as in a checkpoint of training.
     """
 
     model_type = "imagebind_llm"
@@ -69,6 +71,7 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         cache_form: Literal["code", "paper"] = "code",
         base_llm: str | None = None,
         base_encoder: str | None = None,
+        base_adapter: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.text_config = _read_llm_config(text_config)
@@ -91,6 +94,7 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         self.cache_form = cache_form
         self.base_llm = base_llm
         self.base_encoder = base_encoder
+        self.base_adapter = base_adapter
         super().__init__(**kwargs)
         self._check()
 

@@ -52,7 +52,8 @@ def load(cls: Any, source: str | Path, **options: Any) -> Any:
     config.encoder_config = encoder.config if encoder else None
     with torch.device("meta"):
         model = cls(config, llm, encoder)
-    _load_adapter(model, folder / ADAPTER_FILE)
+    _load_adapter(model, folder / ADAPTER_FILE, _base_adapter(folder, config, hub))
+    config.base_adapter = None  # the model has all of it now
     if (folder / CACHE_FOLDER).is_dir():
         model._cache = lambda: _open_cache(folder / CACHE_FOLDER)
     if (folder / "generation_config.json").is_file():
@@ -116,12 +117,7 @@ def save(
             "merge()"
         )
     config = _named_config(model) if adapter_only else model.config
-    folder.mkdir(parents=True, exist_ok=True)
-    config.architectures = [type(model).__name__]
-    config.save_pretrained(folder)
-    state = {name: x.detach().cpu().contiguous() for name, x in model.adapter_state_dict().items()}
-    save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
-    model.generation_config.save_pretrained(folder)
+    _write_adapter(model, folder, config, model.adapter_state_dict())
     if adapter_only:
         return
     shards = {k: v for k, v in options.items() if k == "max_shard_size"}
@@ -131,6 +127,37 @@ def save(
         model.encoder.save_pretrained(folder / ENCODER_FOLDER)
     if model.cache is not None:
         model.cache.save(folder / CACHE_FOLDER)
+
+
+def save_part(
+    model: Any, folder: str | Path, state: Mapping[str, Tensor], base_adapter: str | None
+) -> None:
+    """Write a folder with some weights of the adapter, that `load` can open.
+
+    Args:
+        model: The `ImageBindLLM`.
+        folder: Where to.
+        state: The weights, by their names in the model.
+        base_adapter: Folder or hub id of a model that has the adapter's other weights; None if
+            `state` is all of it.
+
+    Raises:
+        ConfigurationError: LLM or encoder have no name.
+    """
+    config = _named_config(model)
+    config.base_adapter = base_adapter
+    _write_adapter(model, Path(folder), config, state)
+
+
+def _write_adapter(
+    model: Any, folder: Path, config: ImageBindLLMConfig, state: Mapping[str, Tensor]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    plain = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+    save_file(plain, folder / ADAPTER_FILE, metadata={"format": "pt"})
+    model.generation_config.save_pretrained(folder)
 
 
 def _read_config(folder: Path) -> ImageBindLLMConfig:
@@ -193,14 +220,37 @@ def _open_cache(folder: Path) -> VisualCache:
     return VisualCache.load(folder)
 
 
-def _load_adapter(model: Any, path: Path) -> None:
-    """Fill the adapter's weights, which have no memory yet, from their file."""
+def _base_adapter(folder: Path, config: ImageBindLLMConfig, hub: dict[str, Any]) -> Path | None:
+    """Find the adapter that fills in what a folder's own leaves out."""
+    if config.base_adapter is None:
+        return None
+    near = folder / config.base_adapter
+    if near.is_dir():
+        return near / ADAPTER_FILE
+    elsewhere = {k: v for k, v in hub.items() if k != "revision"}
+    return fetch_folder(config.base_adapter, **elsewhere) / ADAPTER_FILE
+
+
+def read_adapter(path: Path) -> dict[str, Tensor]:
+    """Read an adapter's file.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
     if not path.is_file():
         raise CheckpointError(f"found no {path.name} in {path.parent}; expected the adapter's file")
     try:
-        state = load_file(path)
+        state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy or save it again") from error
+    return state
+
+
+def _load_adapter(model: Any, path: Path, base: Path | None = None) -> None:
+    """Fill the adapter's weights, which have no memory yet, from their file."""
+    state = read_adapter(path)
+    if base is not None:
+        state = {**read_adapter(base), **state}
     expected = model.adapter_state_dict()
     _check_keys(str(path), expected.keys() - state.keys(), state.keys() - expected.keys())
     _check_shapes(str(path), expected, state)

@@ -172,6 +172,8 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         has_media: Tensor | None,
         injection: Injection | None,
         cache: CacheSettings | bool | None,
+        *,
+        late: bool = False,
     ) -> Injection | None:
         """Take the one of media, features and injection that is given to an injection."""
         given = [x is not None for x in (media, features, injection)]
@@ -180,7 +182,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         if media is not None:
             features, has_media = self.sense(media, cache)
         if features is not None:
-            injection = self.injection(features, has_media)
+            injection = self.injection(features, has_media, late=late)
         if injection is not None and not injects(self.llm):
             raise ConfigurationError(
                 "the base LLM's attention was changed, so nothing would be injected; "
@@ -206,6 +208,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         has_media: Tensor | None = None,
         injection: Injection | None = None,
         cache: CacheSettings | bool | None = None,
+        late: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the LLM over tokens, with at most one of `media`, `features`, `injection`.
@@ -224,12 +227,13 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
             has_media: (B,) bool, with features; rows that are False get no injection.
             injection: What `self.injection` returned, in place of both.
             cache: With media; see `sense`.
+            late: With media or features; see `Senses.injection`.
             **kwargs: For the base LLM.
 
         Raises:
             ConfigurationError: Several of media, features and injection, or a wrong width.
         """
-        injection = self._resolve(media, features, has_media, injection, cache)
+        injection = self._resolve(media, features, has_media, injection, cache, late=late)
         if injection is not None:
             kwargs["injection"] = injection
         output: CausalLMOutputWithPast = self.llm(

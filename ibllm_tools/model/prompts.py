@@ -74,7 +74,7 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -
     """
     check_messages(messages)
     render, with_bos = _renderer(tokenizer)
-    if not any(_spells_special(tokenizer, message["content"]) for message in messages):
+    if not any(spells_special(tokenizer, message["content"]) for message in messages):
         return _encode(tokenizer, render(messages), with_bos=with_bos)
     return _encode_apart(tokenizer, messages, render, with_bos=with_bos)
 
@@ -136,7 +136,8 @@ def _encode(tokenizer: Any, text: str, *, with_bos: bool) -> list[int]:
     return ids
 
 
-def _spells_special(tokenizer: Any, text: str) -> bool:
+def spells_special(tokenizer: Any, text: str) -> bool:
+    """Say whether a text holds the spelling of one of the tokenizer's special tokens."""
     if any(token in text for token in tokenizer.all_special_tokens if token):
         return True
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
@@ -155,7 +156,7 @@ def _encode_apart(
     marked = [
         {**message, "content": f"\ue000{index}\ue001"} for index, message in enumerate(messages)
     ]
-    encode_plain = _plain_encoder(tokenizer)
+    encode_plain = plain_encoder(tokenizer)
     pieces = _MARK.split(render(marked))  # template, index, template, index, ..., template
     ids: list[int] = []
     for position, piece in enumerate(pieces):
@@ -166,7 +167,7 @@ def _encode_apart(
     return ids
 
 
-def _plain_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+def plain_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """An encoder to which the spelling of a special token is plain text.
 
     It works on a copy, since the switch is state of the tokenizer, which threads share.

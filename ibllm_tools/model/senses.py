@@ -11,6 +11,7 @@ from torch import Tensor
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.injection import (
     Injection,
+    LateValues,
     WordOffsets,
     adapter_tokens,
     gated_values,
@@ -156,27 +157,35 @@ class Senses:
         bound: Tensor = self.bind_network(features.to(weight.device, weight.dtype))
         return bound[:, None] if bound.ndim == 2 else bound
 
-    def injection(self, features: Tensor, has_media: Tensor | None = None) -> Injection | None:
+    def injection(
+        self, features: Tensor, has_media: Tensor | None = None, *, late: bool = False
+    ) -> Injection | None:
         """Compute what is added in the LLM's layers; once per request, not per token.
 
         Args:
             features: (B, joint), as from `sense`.
             has_media: (B,) bool; rows that are False get no injection. All rows when None.
+            late: Leave the value projections to the layers, and take part in the graph also
+                where no row has media: what training in several processes needs.
 
         Returns:
             (L, B, 1, H, D) for the L injected layers; `AdapterTokens` or `WordOffsets` for the
-            other forms; None if no row has media.
+            other forms, `LateValues` if late; None if no row has media and not late.
         """
-        if has_media is not None and not has_media.any():
+        if has_media is not None and not late and not has_media.any():
             return None
-        return self.inject_bound(self.bind(features), has_media)
+        return self.inject_bound(self.bind(features), has_media, late=late)
 
-    def inject_bound(self, bound: Tensor, has_media: Tensor | None = None) -> Injection:
+    def inject_bound(
+        self, bound: Tensor, has_media: Tensor | None = None, *, late: bool = False
+    ) -> Injection:
         """Compute the injection of bound vectors (B, 1, dim); see `injection`."""
         if self.prefix_query is None:
             return self._word_offsets(bound, has_media)
         tokens = bound[None] + self.prefix_query[:, None]  # (L, B, Q, dim)
         tokens = tokens.to(self.llm.dtype)
+        if late and self.config.n_queries == 1:
+            return LateValues(tokens[:, :, 0], self.gates, has_media)
         attentions = self.shape.attentions[-len(tokens) :]
         values = [base_projection(attention.v_proj) for attention in attentions]
         head_dim = self.shape.head_dim
