@@ -10,6 +10,7 @@ where it stopped, and ends with the same bytes.
 
 from __future__ import annotations
 
+from ibllm_tools.data.store.encoding import write_store
 from ibllm_tools.data.store.identity import EncoderIdentity, identify_encoder
 from ibllm_tools.data.store.reading import FeatureStore, StoredMedium, StoredRow, part_name
 from ibllm_tools.data.store.writing import FeatureWriter
@@ -22,4 +23,5 @@ __all__ = [
     "StoredRow",
     "identify_encoder",
     "part_name",
+    "write_store",
 ]

@@ -109,6 +109,8 @@ class FeatureWriter:
         for number in range(self._number):
             self._recall(Shard(self.folder, number))
         self._start_shard()
+        if self.until_shard_ends <= 0:  # stopped before a full shard was closed
+            self._close_shard()
 
     def _begin(self) -> None:
         """Write `store.json`, or compare the one that is there."""
