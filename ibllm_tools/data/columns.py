@@ -61,10 +61,22 @@ class Found:
     reader: Reader
 
 
-def names_media(columns: list[str]) -> bool:
-    """Whether a table of these columns can hold media."""
-    known = {name for names in MEDIA_COLUMNS.values() for name in names} | set(OPEN_COLUMNS)
-    return any(column.lower() in known for column in columns)
+_MEDIA_NAMES = {name for names in MEDIA_COLUMNS.values() for name in names} | set(OPEN_COLUMNS)
+_OTHER_NAMES = {
+    *CAPTION_COLUMNS,
+    *("conversations", "messages", "system", "instruction", "input", "output", "response"),
+    *("history", "id", "sample_id", "key", "__key__", "modality", "weight", "split"),
+}
+
+
+def is_media_column(name: str) -> bool:
+    """Whether a column of this name holds media."""
+    return name.lower() in _MEDIA_NAMES
+
+
+def is_known_column(name: str) -> bool:
+    """Whether a column of this name is read at all."""
+    return name.lower() in _MEDIA_NAMES or name.lower() in _OTHER_NAMES
 
 
 def caption_of(fields: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ibllm_tools.data.columns import caption_of, media_of
 from ibllm_tools.data.examples import Example, MediaRef, SourceReport
-from ibllm_tools.data.placing import Place
+from ibllm_tools.data.placing import Place, is_unicode
 from ibllm_tools.data.rows import Row, RowError
 from ibllm_tools.media import Modality
 from ibllm_tools.media.problems import shown
@@ -217,10 +217,8 @@ def _without_placeholders(text: str, media: Sequence[MediaRef]) -> tuple[str, in
 def _message(role: str, content: Any) -> Message:
     if not isinstance(content, str):
         raise RowError("no text in a turn", f"found {shown(content)}, expected text")
-    try:
-        content.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowError("text is not valid Unicode", "half of a surrogate pair") from error
+    if not is_unicode(content):
+        raise RowError("text is not valid Unicode", "half of a surrogate pair")
     return {"role": role, "content": content.strip()}
 
 
@@ -235,6 +233,12 @@ def _first_text(fields: Mapping[str, Any], *names: str) -> str:
 def _id(fields: Mapping[str, Any], where: str) -> str:
     for name in _ID_COLUMNS:
         value = fields.get(name)
-        if (_is_text(value) or isinstance(value, int)) and not isinstance(value, bool):
-            return str(value)[:200]
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            text = str(value)[:200].strip() if abs(_size(value)) < 2**63 else ""
+            if text and is_unicode(text):
+                return text
     return where
+
+
+def _size(value: str | int) -> int:
+    return value if isinstance(value, int) else 0

@@ -82,7 +82,8 @@ class SourceReport:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         samples = self.samples.setdefault(reason, [])
         if len(samples) < MAX_SAMPLES:
-            samples.append(f"{where}: {why}")
+            # A name of a file may hold bytes that are no text.
+            samples.append(f"{where}: {why}".encode("utf-8", "backslashreplace").decode())
 
     def note(self, what: str) -> None:
         """Count a change to a row that is kept."""

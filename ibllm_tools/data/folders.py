@@ -46,4 +46,4 @@ def _row(path: Path, where: str) -> Row | Fault:
             text = file.read(MAX_CAPTION_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         return Fault(where, "broken text", f"{captions.name}: {type(error).__name__}")
-    return Row(where, {"path": where, "caption": text})
+    return Row(where, {"id": where, "path": str(path.absolute()), "caption": text})

@@ -20,12 +20,12 @@ MAX_ROW_CHARS = 64 * 2**20
 _BLANK = " \t\r\n"
 
 
-def read_json(path: Path) -> Iterator[Row | Fault]:
+def read_json(path: Path, name: str) -> Iterator[Row | Fault]:
     """Read a `.json` or `.jsonl` file; which of the two it is, its first character says."""
     with path.open("rb") as file:
         first = _first_byte(file)
         file.seek(0)
-        yield from _array(file, path.name) if first == b"[" else _lines(file, path.name)
+        yield from _array(file, name) if first == b"[" else _lines(file, name)
 
 
 def _first_byte(file: IO[bytes]) -> bytes:

@@ -74,12 +74,24 @@ class Place:
             raise RowError("file outside the media root", f"{shown(address)} is not below it")
         if not path.is_file():
             raise RowError("missing file", f"{shown(address)} is not below {self.root}")
-        return path.relative_to(self.root).as_posix(), FileBytes(path, self.root, self.policy)
+        key = path.relative_to(self.root).as_posix()
+        if not is_unicode(key):
+            raise RowError("name is not valid Unicode", repr(key)[:60])
+        return key, FileBytes(path, self.root, self.policy)
 
     def _url(self, url: str) -> tuple[str, UrlBytes]:
         if url[:5].lower() != "data:" and not self.policy.allowed_hosts:
             raise RowError("URL not allowed", f"{shown(url)}; no host is in the media policy")
         return shown(url) if url[:5].lower() == "data:" else url, UrlBytes(url, self.policy)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def open_place(root: Path, policy: MediaPolicy | None) -> Place:
