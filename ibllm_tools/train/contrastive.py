@@ -40,6 +40,7 @@ from ibllm_tools.train.loop import Run, Schedule, run_stage
 SCALE = 16.0
 SMOOTHING = 0.1
 PASTED = 0.5
+FINER = 0.4
 ENGLISH = (
     "{a}",
     "{n}",
@@ -88,7 +89,8 @@ class EncoderSizes:
             "n_heads": 3,
             "drop_path": 0.1,
             "stem_channels": (16, 32, 64, 128, 192),
-            "stem_depths": (0, 1, 1, 2, 1),
+            "stem_depths": (0, 1, 1, 1, 0),
+            "stem_pool": True,
         }
     )
     depth: dict[str, Any] = field(
@@ -284,6 +286,8 @@ def train_photos(
     weights = class_weights(photos.concept)
     fine = torch.tensor(_subtype_index(photos))
 
+    anchors = Anchors(prompts, encoder.config.joint_dim)
+
     def step_loss(rng: random.Random, share: float) -> Tensor:
         px = config.image_px * 3 // 4 if share < small_share else config.image_px
         rows = np.random.default_rng(rng.getrandbits(32)).choice(len(photos), batch, p=weights)
@@ -292,44 +296,82 @@ def train_photos(
         x, other, own = paste_boxes(x, PASTED)
         strange = strange_photos(x[: batch // 16])
         with fast_cpu():
-            image, unknown = encode(encoder, "image", torch.cat((x, strange))).split(
-                (batch, len(strange))
-            )
-            words = encode(encoder, "text", prompts.draw())
-            kinds = encode(encoder, "text", trim(prompts.subtypes))
-            pick = torch.randint(len(captions[0]), (24,)) if len(captions[0]) else None
-            said = encode(encoder, "text", trim(captions[0][pick])) if pick is not None else None
-        loss = cross_entropy(image, words, y, own)
-        loss = loss + cross_entropy(image, words, y[other], 1 - own)
-        loss = loss - 0.1 * F.log_softmax(SCALE * unknown @ words.T, dim=1).mean()
-        if len(prompts.subtype_concept):
+            seen = encode(encoder, "image", torch.cat((x, strange)))
+        image, unknown = seen[:batch], seen[batch:]
+        concepts, kinds = anchors()
+        loss = cross_entropy(image, concepts, y, own)
+        loss = loss + cross_entropy(image, concepts, y[other], 1 - own)
+        loss = loss - 0.1 * F.log_softmax(SCALE * unknown @ concepts.T, dim=1).mean()
+        if len(kinds):
             known = fine[rows].clamp(min=0)
             loss = loss + 0.4 * cross_entropy(image, kinds, known, own * (fine[rows] >= 0))
-            loss = loss + 0.05 * cross_entropy(kinds, words.detach(), prompts.subtype_concept)
-        if said is not None:
-            loss = loss + 0.1 * cross_entropy(said, words.detach(), captions[1][pick])
-        return loss
+        return loss + _text_loss(encoder, prompts, captions, concepts.detach(), kinds.detach())
 
     def report() -> str:
         found = encode_all(encoder, "image", lambda r: clean_rows(held, r, config), len(held))
-        return f"held-out photos {accuracy(found, prompts.ensemble(encoder), held):.3f}"
+        scores = (accuracy(found, a, held) for a in (anchors()[0], prompts.ensemble(encoder)))
+        return "held-out photos {:.3f} by words {:.3f}".format(*scores)
 
     parts = nn.ModuleList([_part(encoder, "vision"), _part(encoder, "text")])
-    run_stage(run, "photos", {"encoder": parts.train()}, schedule, step_loss,
-              is_matrix=is_vision_matrix, report=report, report_every=200)  # fmt: skip
+    run_stage(run, "photos", {"encoder": parts.train(), "anchors": anchors}, schedule, step_loss,
+              lr_scale=lambda name: 0.4 if name.startswith("encoder.1.") else 1.0,
+              is_matrix=is_inner_matrix, report=report, report_every=200)  # fmt: skip
     parts.eval()
 
 
-def is_vision_matrix(name: str, weight: Tensor) -> bool:
+class Anchors(nn.Module):
+    """Free places of the concepts and finer kinds: photos and texts learn towards them alike.
+
+    A small text trunk moves slowly at first, and photos that chase it learn nothing. So photos
+    find places of their own, and the words follow; in the end both lie together.
+    """
+
+    def __init__(self, prompts: Prompts, joint_dim: int) -> None:
+        super().__init__()
+        self.concepts = nn.Parameter(torch.randn(prompts.n_concepts, joint_dim))
+        self.kinds = nn.Parameter(torch.randn(len(prompts.subtype_concept), joint_dim))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return unit vectors of all concepts and of all finer kinds."""
+        return F.normalize(self.concepts, dim=-1), F.normalize(self.kinds, dim=-1)
+
+
+def _text_loss(
+    encoder: ImageBind,
+    prompts: Prompts,
+    captions: tuple[Tensor, Tensor],
+    concepts: Tensor,
+    kinds: Tensor,
+    n_drawn: int = 32,
+) -> Tensor:
+    """Pull the words of concepts, of finer kinds, and captions to their places."""
+    with fast_cpu():
+        words = encode(encoder, "text", prompts.draw())
+    loss = cross_entropy(words, concepts, torch.arange(len(concepts)))
+    loss = loss + (1 - (words * concepts).sum(1)).mean()
+    if len(kinds):
+        drawn = torch.randperm(len(kinds))[:n_drawn]
+        with fast_cpu():
+            named = encode(encoder, "text", trim(prompts.subtypes[drawn]))
+        loss = loss + 0.5 * (1 - (named * kinds[drawn]).sum(1)).mean()
+    if len(captions[0]):
+        drawn = torch.randint(len(captions[0]), (n_drawn,))
+        with fast_cpu():
+            said = encode(encoder, "text", trim(captions[0][drawn]))
+        loss = loss + 0.2 * cross_entropy(said, concepts, captions[1][drawn])
+    return loss
+
+
+def is_inner_matrix(name: str, weight: Tensor) -> bool:
     """Choose for Muon: the convolutions before a normalisation, and the blocks' matrices."""
     if weight.ndim == 4:
         return ".stages." in name and weight.shape[1] > 3
     return weight.ndim == 2 and "blocks" in name and "rgbt" not in name
 
 
-def _subtype_index(photos: Table) -> list[int]:
-    known = {name: i for i, name in enumerate(subtype_names(photos))}
-    return [known.get(name, -1) for name in photos.subtype]
+def _subtype_index(table: Table, least: int = 10) -> list[int]:
+    known = {name: i for i, name in enumerate(subtype_names(table, least))}
+    return [known.get(name, -1) for name in table.subtype]
 
 
 def _part(encoder: ImageBind, trunk: str) -> nn.ModuleDict:
@@ -426,20 +468,26 @@ def bind_modality(
     labels = torch.from_numpy(table.concept)
     weights, views = class_weights(table.concept), cache(make_views)
 
+    fine = torch.tensor(_subtype_index(table))
+    finer = nn.Linear(hub.words.shape[1], int(fine.max()) + 2)  # thrown away afterwards
+
     def step_loss(rng: random.Random, _share: float) -> Tensor:
         rows = np.random.default_rng(rng.getrandbits(32)).choice(len(table), batch, p=weights)
         seen = views()(torch.from_numpy(rows))
         with fast_cpu():
             features = encode(encoder, modality, seen.inputs)
         anchors, y = hub.draw(), labels[rows]
-        if seen.other is None or seen.own is None:
-            return hub_loss(features, anchors, hub.words, y, torch.ones(len(y)))
-        loss = hub_loss(features, anchors, hub.words, y, seen.own)
-        return loss + hub_loss(features, anchors, hub.words, y[seen.other], 1 - seen.own)
+        own = torch.ones(len(y)) if seen.own is None else seen.own
+        loss = hub_loss(features, anchors, hub.words, y, own)
+        if seen.other is not None:
+            loss = loss + hub_loss(features, anchors, hub.words, y[seen.other], 1 - own)
+        scores = SCALE * finer(features)
+        kinds = F.cross_entropy(scores, fine[rows], ignore_index=-1, reduction="none")
+        return loss + FINER * (own * kinds).mean()
 
     part = _part(encoder, modality)
-    run_stage(run, modality, {"encoder": part.train()}, schedule, step_loss,
-              report=report, report_every=500)  # fmt: skip
+    run_stage(run, modality, {"encoder": part.train(), "finer": finer}, schedule, step_loss,
+              is_matrix=is_inner_matrix, report=report, report_every=250)  # fmt: skip
     part.eval()
 
 
