@@ -3,30 +3,94 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ibllm_tools.cli.options import JsonOption, ModelOption
+from ibllm_tools.cli.options import DeviceOption, JsonOption, ModelOption
+
+if TYPE_CHECKING:
+    from ibllm_tools.evaluate import Scorecard
 
 app = typer.Typer(help="Score a model.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("pocket")
 def eval_pocket(
-    data: Annotated[Path, typer.Option(help="The folder of the pack.")],
-    split: Annotated[str, typer.Option(help="val, train or heldout.")] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Media per kind.")] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder with photos.parquet, sounds.parquet or shapes.parquet.")
+    ],
+    split: Annotated[str, typer.Option(help="Value of the tables' split column.")] = "val",
     model: ModelOption = "pocket",
+    sections: Annotated[
+        str | None,
+        typer.Option(help="Some of names,cache,mixing,language,unknown,tools,speed."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows per measure.")] = None,
+    unknown: Annotated[
+        Path | None, typer.Option(help="Folder of media of things that it cannot know.")
+    ] = None,
+    through: Annotated[
+        str, typer.Option(help="batch, or chat: every answer by ChatImageBindLLM.invoke (slow).")
+    ] = "batch",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pictures, scorecard.json and scorecard.md.")
+    ] = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count how often a model names the right thing in photos, sounds and shapes."""
-    from rich.console import Console
+    """Score a model: names, cache, mixing, language, the unknown, tools, speed."""
+    from ibllm_tools.evaluate import SECTIONS, as_table, evaluate
 
-    from ibllm_tools.evaluate import evaluate, scores_as_json, scores_as_table
-
-    scores = evaluate(data, split=split, model=model, limit=limit)
+    if through not in ("batch", "chat"):
+        raise typer.BadParameter(f"--through {through}: expected batch or chat")
+    chosen = [s.strip() for s in sections.split(",")] if sections else SECTIONS
+    way: Literal["batch", "chat"] = "chat" if through == "chat" else "batch"
+    card = evaluate(
+        data,
+        split=split,
+        model=model,
+        sections=chosen,
+        limit=limit,
+        unknown=unknown,
+        through=way,
+        device=device,
+    )
+    if out is not None:
+        _write(card, out)
     if as_json:
-        typer.echo(scores_as_json(scores))
+        typer.echo(card.to_json(), nl=False)
     else:
-        Console().print(scores_as_table(scores))
+        from rich.console import Console
+
+        Console().print(as_table(card))
+
+
+def _write(card: Scorecard, folder: Path) -> None:
+    from ibllm_tools.evaluate.card import as_markdown
+    from ibllm_tools.evaluate.pictures import draw_all
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scorecard.json").write_text(card.to_json(), encoding="utf-8")
+    (folder / "scorecard.md").write_text(as_markdown(card), encoding="utf-8")
+    for path in draw_all(card, folder):
+        typer.echo(f"{path}", err=True)
+
+
+@app.command("card")
+def eval_card(
+    scorecard: Annotated[Path, typer.Argument(help="scorecard.json of an earlier run.")],
+    pictures: Annotated[
+        Path | None, typer.Option(help="Draw the pictures again, into this folder.")
+    ] = None,
+) -> None:
+    """Print the tables of a model card from a scorecard."""
+    from ibllm_tools.evaluate import Scorecard
+    from ibllm_tools.evaluate.card import as_markdown
+
+    card = Scorecard.from_json(scorecard.read_text(encoding="utf-8"))
+    if pictures is not None:
+        from ibllm_tools.evaluate.pictures import draw_all
+
+        draw_all(card, pictures)
+    typer.echo(as_markdown(card))
