@@ -24,22 +24,16 @@ from ibllm_tools.cache import CacheSettings, VisualCache
 from ibllm_tools.encoder import ImageBind
 from ibllm_tools.model import ImageBindLLM
 from ibllm_tools.preprocess import PreprocessConfig, tokenize
-from ibllm_tools.train.contrastive import (
-    EncoderSizes,
+from ibllm_tools.train.binding import (
     Hub,
-    Prompts,
-    accuracy,
     bind_modality,
-    clean_rows,
     depth_views,
-    encode_all,
     group_clouds,
     official_clips,
     point_views,
     sound_views,
-    subtype_names,
-    train_photos,
 )
+from ibllm_tools.train.contrastive import accuracy, clean_rows, encode_all
 from ibllm_tools.train.data import (
     Table,
     hold_out,
@@ -47,12 +41,15 @@ from ibllm_tools.train.data import (
     read_concepts,
     read_text,
 )
+from ibllm_tools.train.encoder_sizes import EncoderSizes
 from ibllm_tools.train.features import FeatureSource, PhotoFeatures, encode_photos
 from ibllm_tools.train.knowledge import Fact, facts_for
 from ibllm_tools.train.language import LanguageSizes, pick_captions, train_language
 from ibllm_tools.train.loop import Run, Schedule
+from ibllm_tools.train.photos import train_photos
 from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
+from ibllm_tools.train.words import Prompts, subtype_names
 
 DEFAULT_MINUTES = 80.0
 
@@ -246,8 +243,9 @@ def train_pocket(
     encoder = train_encoder(run, pack, options)
     config = options.encoder.preprocessing()
     features = encode_photos(
-        encoder, pack.photos[0], config, work_dir / "features.safetensors", seed=options.seed
-    )
+        encoder, pack.photos[0], config, work_dir / "features.safetensors", seed=options.seed,
+        facts=pack.facts, data_dir=data_dir,
+    )  # fmt: skip
     photo_cache = VisualCache(features.cache_vectors(options.cache_size, options.seed))
     model = ImageBindLLM.from_llm(llm, joint_dim=options.encoder.joint_dim)
     tune_senses(run, pack, options, model, features, photo_cache, tokenizer)
@@ -271,8 +269,8 @@ def tune_senses(
     """Stages 1 and 2: photos and text only."""
     torch.manual_seed(run.step_seed("senses", -1))
     rng = random.Random(run.step_seed("senses", -2))  # noqa: S311
-    source = FeatureSource(features, photo_cache, CacheSettings())
-    shown = sorted(source.rows)
+    source = FeatureSource(features, photo_cache)
+    shown = source.concepts
     pad = tokenizer.pad_token_id
     open_gates(model)
     talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks)

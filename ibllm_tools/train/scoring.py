@@ -10,13 +10,8 @@ from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM
-from ibllm_tools.train.contrastive import (
-    clean_rows,
-    encode_all,
-    group_clouds,
-    official_clips,
-    row_batches,
-)
+from ibllm_tools.train.binding import group_clouds, official_clips
+from ibllm_tools.train.contrastive import clean_rows, encode_all, row_batches
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
 
