@@ -249,3 +249,13 @@ def class_weights(concepts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.flo
     weights: NDArray[np.float64] = 1.0 / np.sqrt(counts[labels])
     weights /= weights.sum()
     return weights
+
+
+def read_scenes(data_dir: Path, split: str = "train") -> list[tuple[bytes, str]]:
+    """Read the scenes of a pack: each a JPEG and the JSON of its objects; empty if it has none."""
+    path = data_dir / "scenes.parquet"
+    if not path.is_file():
+        return []
+    frame = _read_parquet(path)
+    frame = frame[frame.split == split]
+    return list(zip(frame.jpeg, frame.objects, strict=True))

@@ -95,9 +95,10 @@ def bigger(first: Fact, second: Fact) -> Fact | None:
     """Return the one that is clearly bigger; None where they are alike or have no size."""
     if first.size_m is None or second.size_m is None:
         return None
-    small, large = sorted((first, second), key=lambda fact: fact.size_m or 0.0)
-    assert small.size_m and large.size_m
-    return large if large.size_m >= CLEARLY_BIGGER * small.size_m else None
+    ratio = first.size_m / second.size_m
+    if max(ratio, 1 / ratio) < CLEARLY_BIGGER:
+        return None
+    return first if ratio > 1 else second
 
 
 def _read_table() -> dict[str, dict[str, str]]:

@@ -9,15 +9,21 @@ from ibllm_tools.train.phrasing import upper_first
 
 _STORIES = (
     "One day {who} found {a} {place}. {sound} {Who} smiled all day.",
-    "Once upon a time there was {a}. {Who} saw it {place} and stayed for an hour. {use} "
-    "In the evening {who} went home happy.",
-    "{Who} had a dream about {a}. In the dream, the {n} {scene}. {sound} Then {who} woke up and "
-    "laughed.",
-    "Last summer {who} looked for {a} everywhere. At last it was there, {place}. {use} "
-    "It was a good summer.",
-    "It was a quiet morning. {Who} walked slowly and saw {a}. {use} \"How nice,\" said {who}.",
+    (
+        "Once upon a time there was {a}. {Who} saw it {place} and stayed for an hour. {use} "
+        "In the evening {who} went home happy."
+    ),
+    (
+        "{Who} had a dream about {a}. In the dream, the {n} {scene}. {sound} Then {who} woke up and "
+        "laughed."
+    ),
+    (
+        "Last summer {who} looked for {a} everywhere. At last it was there, {place}. {use} "
+        "It was a good summer."
+    ),
+    'It was a quiet morning. {Who} walked slowly and saw {a}. {use} "How nice," said {who}.',
     "Far away, {place}, there was {a}. Nobody knew it but {who}. {sound} It was their secret.",
-)  # fmt: skip
+)
 _STORIES_ZH = (
     "从前，{who}在{place}遇到了{z}。{sound}{who}很高兴。",
     "有一天，{who}看到了{z}，它{scene}。{use}{who}笑了一整天。",

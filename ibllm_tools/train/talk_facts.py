@@ -17,119 +17,13 @@ from ibllm_tools.train.knowledge import (
     bigger,
 )
 from ibllm_tools.train.phrasing import dress, upper_first
+from ibllm_tools.train.seen_words import texts
 from ibllm_tools.train.tales import poem, story
 
 Turn = tuple[str, str]
 """One question and its answer."""
 
-# {it}: "it" after media, or the phrase of a named concept.
-TOPICS = {
-    "sound": (
-        *("What sound does {it} make?", "What does {it} sound like?", "How does {it} sound?"),
-        *("Which sound does {it} make?", "What noise does {it} make?", "Describe its sound: {it}."),
-        *("Does {it} make a sound?", "Tell me what sound {it} makes.", "What can I hear from {it}?"),
-        *("What kind of noise does {it} make?", "What would {it} sound like?"),
-        *("Can you tell me the sound that {it} makes?", "Is there a typical sound that {it} makes?"),
-    ),
-    "use": (
-        *("What is {it} used for?", "What is {it} good for?", "What does {it} do?"),
-        *("What can {it} be used for?", "What is the use of {it}?", "Why do we need {it}?"),
-        *("Tell me what {it} is for.", "What is the purpose of {it}?", "What is {it} for?"),
-        *("How is {it} useful?", "What can I do with {it}?", "What's {it} used for?"),
-    ),
-    "place": (
-        *("Where can you find {it}?", "Where would you find {it}?", "Where is {it} found?"),
-        *("Where does one find {it}?", "Where can I see {it}?", "Where is {it} usually?"),
-        *("In what place is {it} typical?", "Where should I look for {it}?"),
-        *("Tell me where {it} can be found.", "What is a typical place for {it}?"),
-        *("Where does {it} belong?", "Where would I expect {it}?", "Where do you usually see {it}?"),
-    ),
-    "kind": (
-        *("What kind of thing is {it}?", "What category does {it} belong to?"),
-        *("What type of thing is {it}?", "Which category is {it}?", "What sort of thing is {it}?"),
-        *("How would you classify {it}?", "Tell me the category of {it}.", "What class is {it} in?"),
-        *("Is {it} an animal, a vehicle or something else?", "To which group does {it} belong?"),
-    ),
-    "chinese": (
-        *("What is {it} in Chinese?", "What is {it} called in Chinese?", "How do you say {it} in "
-          "Chinese?"),
-        *("What is the Chinese word for {it}?", "Say {it} in Chinese.", "Translate {it} into "
-          "Chinese."),
-        *("Tell me the Chinese name of {it}.", "How is {it} called in Chinese?"),
-    ),
-    "story": (
-        *("Tell me a short story about {it}.", "Tell me a story about {it}.", "Write a story about "
-          "{it}."),
-        *("Write a short story about {it}.", "Make up a story with {it}.", "Can you tell a story "
-          "about {it}?"),
-        *("I would like a little story about {it}.", "Tell a tale about {it}."),
-    ),
-    "poem": (
-        *("Write a short poem about {it}.", "Write a poem about {it}.", "Make a poem about {it}."),
-        *("Can you write a poem about {it}?", "Give me a little poem about {it}."),
-        *("Compose a few lines about {it}.", "A poem about {it}, please.", "Rhyme something about "
-          "{it}."),
-    ),
-    "about": (
-        *("Tell me about {it}.", "Tell me more about {it}.", "What do you know about {it}?"),
-        *("What can you say about {it}?", "Explain {it}.", "Tell me something about {it}."),
-    ),
-}  # fmt: skip
-LIVES = ("Where does {it} live?", "Where do they live?", "Where does {it} usually live?")
-IT_ONLY = {
-    "sound": ("Its sound?", "And its sound?", "What about its sound?", "What noise would that be?"),
-    "use": ("Its use?", "What for?", "What do people use it for?", "And what is it for?"),
-    "place": ("Its usual place?", "Where?", "Where can that be found?", "And where is it at home?"),
-    "kind": ("What category?", "Which kind of thing is that?", "And its category?"),
-    "chinese": ("And in Chinese?", "In Chinese?", "What is that in Chinese?"),
-    "story": ("A story, please.", "Now a short story."),
-    "poem": ("A poem, please.", "Now a poem."),
-    "about": ("Tell me more.", "Tell me more about that.", "What else do you know?"),
-}
-TOPICS_ZH = {
-    "sound": (
-        *("{it}会发出什么声音？", "{it}的声音是什么样的？", "{it}怎么叫？", "{it}听起来怎么样？"),
-        *("{it}会出声吗？", "说说{it}的声音。", "{it}有什么样的声音？", "{it}通常发出怎样的声音？"),
-    ),
-    "use": (
-        *("{it}有什么用？", "{it}是做什么用的？", "{it}可以用来做什么？", "{it}的用途是什么？"),
-        *("说说{it}的用处。", "{it}能干什么？", "我们为什么需要{it}？", "{it}对我们有什么帮助？"),
-    ),
-    "place": (
-        *("在哪里可以找到{it}？", "{it}通常在哪里？", "哪里能看到{it}？", "{it}一般出现在什么地方？"),
-        *("在什么地方能见到{it}？", "{it}常在哪儿？", "我该去哪里找{it}？", "说说{it}常在的地方。"),
-    ),
-    "kind": (
-        *("{it}属于哪一类？", "{it}是什么类别？", "{it}属于什么种类？", "{it}是哪类东西？"),
-        *("给{it}分个类。", "{it}是动物、交通工具还是别的？", "{it}该归到哪一类？"),
-    ),
-    "english": (
-        *("{it}用英语怎么说？", "{it}的英文是什么？", "{it}英语叫什么？", "请把{it}翻译成英语。"),
-        *("{it}的英语单词是什么？", "告诉我{it}的英文名字。"),
-    ),
-    "story": (
-        *("讲一个关于{it}的小故事。", "讲个{it}的故事。", "写一个关于{it}的故事。", "编一个{it}的小故事。"),
-        *("我想听关于{it}的故事。", "请讲一讲{it}的故事。"),
-    ),
-    "poem": (
-        *("写一首关于{it}的小诗。", "写一首{it}的诗。", "为{it}作一首诗。", "请写几句关于{it}的诗。"),
-        *("我想要一首关于{it}的诗。", "用诗来写{it}。"),
-    ),
-    "about": (
-        *("介绍一下{it}。", "说说{it}。", "你知道{it}的什么？", "再讲讲{it}。", "给我讲讲{it}。"),
-    ),
-}  # fmt: skip
-LIVES_ZH = ("{it}住在哪里？", "{it}生活在哪里？", "{it}一般住在什么地方？")
-IT_ONLY_ZH = {
-    "sound": ("声音呢？", "那声音呢？", "是什么样的声音？"),
-    "use": ("有什么用处？", "那用途呢？", "用来做什么？"),
-    "place": ("在哪里？", "通常在哪儿能见到？", "那地点呢？"),
-    "kind": ("哪一类？", "那类别呢？", "属于什么？"),
-    "english": ("英语呢？", "用英文怎么讲？", "那英语怎么说？"),
-    "story": ("来个故事吧。", "再讲个故事。"),
-    "poem": ("来首诗吧。", "再写首诗。"),
-    "about": ("再多说一点。", "还有呢？", "多告诉我一些。"),
-}
+_ITS = ("it", "它")
 _LIVING = ("animal", "human", "plant")
 
 
@@ -138,20 +32,20 @@ def ask_topic(rng: random.Random, topic: str, it: str, fact: Fact | None, *, chi
 
     Args:
         rng: Random source.
-        topic: A key of `TOPICS`, or of `TOPICS_ZH`.
+        topic: What `draw_topic` draws.
         it: "it", "它", or a concept's phrase or Chinese name.
         fact: What it is about, so that only living things are said to live; None if unknown.
         chinese: The language.
     """
-    table, lives = (TOPICS_ZH, LIVES_ZH) if chinese else (TOPICS, LIVES)
-    frames = table[topic]
+    frames = texts(f"topic_{topic}", chinese=chinese)
     living = fact is None or fact.kind in _LIVING
     if topic == "place" and living and rng.random() < 0.35:
-        frames = lives[:1] if it not in ("it", "它") else lives
-    elif it in ("it", "它") and rng.random() < 0.2:
-        frames = (IT_ONLY_ZH if chinese else IT_ONLY)[topic]
+        lives = texts("lives", chinese=chinese)
+        frames = lives if it in _ITS else (lives[0], lives[2])
+    elif it in _ITS and rng.random() < 0.2:
+        frames = texts(f"it_only_{topic}", chinese=chinese)
     question = rng.choice(frames).format(it=it)
-    if it in ("it", "它") and rng.random() < 0.25:
+    if it in _ITS and rng.random() < 0.25:
         question = _follow(rng, question, chinese=chinese)
     return dress(rng, question, chinese=chinese)
 
@@ -311,7 +205,7 @@ def _ask_comparison(
         frames = ("What is the difference?", "How do they differ?", "Compare them.",
                   "What is the difference between them?", "Compare the two.")  # fmt: skip
         if not both:
-            frames = ("What is the difference between {0} and {1}?", "How does {0} differ from {1}?",
+            frames = ("What is the difference between {0} and {1}?", "How is {0} unlike {1}?",
                       "Compare {0} and {1}.", "What sets {0} and {1} apart?")  # fmt: skip
     return rng.choice(frames).format(*names)
 

@@ -10,9 +10,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ibllm_tools.train import seen_words as words
 from ibllm_tools.train.knowledge import KIND_PHRASES, KINDS, Fact, are_alien
 from ibllm_tools.train.phrasing import dress, upper_first
+from ibllm_tools.train.seen_words import KIND_WORDS, pairs, texts
 from ibllm_tools.train.talk_facts import ask_topic, compare_turn, draw_topic, is_a_turn, tell
 
 Turn = tuple[str, str]
@@ -53,19 +53,15 @@ def _naming_frames(
     rng: random.Random, n_facts: int, chinese: bool
 ) -> tuple[Sequence[tuple[str, str]], str]:
     """Draw a list of (question, answer) and a word for the medium; wrong media are common."""
-    if chinese:
-        lists = (words.ASK_IT_ZH, words.ASK_LOOK_ZH, words.ASK_SOUND_ZH, words.ASK_SHAPE_ZH,
-                 words.ASK_ALL_ZH)  # fmt: skip
-        media = (words.LOOKS_ZH, words.LOOKS_ZH, words.SOUNDS_ZH, words.SHAPES_ZH, words.LOOKS_ZH)
-    else:
-        lists = (words.ASK_IT, words.ASK_LOOK, words.ASK_SOUND, words.ASK_SHAPE, words.ASK_ALL)
-        media = (words.LOOKS, words.LOOKS, words.SOUNDS, words.SHAPES, words.LOOKS)
+    lists = ("ask_it", "ask_look", "ask_sound", "ask_shape", "ask_all")
+    media = ("looks", "looks", "sounds", "shapes", "looks")
     i = rng.choices(range(5), (5, 4, 3, 2, 5 if n_facts == 2 else 1))[0]
-    return lists[i], rng.choice(media[i])
+    medium = rng.choice(texts(media[i], chinese=chinese))
+    return pairs(lists[i], chinese=chinese), medium
 
 
 def _word_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
-    question = dress(rng, rng.choice(words.ASK_WORD_ZH if chinese else words.ASK_WORD),
+    question = dress(rng, rng.choice(texts("ask_word", chinese=chinese)),
                      chinese=chinese)  # fmt: skip
     if not scene.facts:
         return question, doubt(rng, scene, chinese)
@@ -78,11 +74,13 @@ def _kind_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
     true = rng.choice(scene.facts).kind if scene.facts else rng.choice(sorted(KINDS))
     alien = len(scene.facts) == 1 and rng.random() < 0.15
     kind = rng.choice([k for k in KINDS if are_alien(k, true)]) if alien else true
-    medium = rng.choice(words.LOOKS_ZH if chinese else words.LOOKS)
+    medium = rng.choice(texts("looks", chinese=chinese))
     if chinese:
-        question = rng.choice(words.ASK_KIND_ZH).format(k=KINDS[kind], m=medium)
+        question = rng.choice(texts("ask_kind", chinese=True)).format(k=KINDS[kind], m=medium)
     else:
-        question = rng.choice(words.ASK_KIND).format(k=rng.choice(words.KIND_WORDS[kind]), m=medium)
+        question = rng.choice(texts("ask_kind", chinese=False)).format(
+            k=rng.choice(KIND_WORDS[kind]), m=medium
+        )
     question = dress(rng, question, chinese=chinese)
     if not scene.facts:
         return question, doubt(rng, scene, chinese)
@@ -99,8 +97,8 @@ def _kind_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
 
 def _more_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
     """Ask for a description; the answer says what it is and one or two things about it."""
-    medium = rng.choice(words.LOOKS_ZH if chinese else words.LOOKS)
-    question = rng.choice(words.ASK_MORE_ZH if chinese else words.ASK_MORE).format(m=medium)
+    medium = rng.choice(texts("looks", chinese=chinese))
+    question = rng.choice(texts("ask_more", chinese=chinese)).format(m=medium)
     question = dress(rng, question, chinese=chinese)
     if not scene.facts:
         return question, doubt(rng, scene, chinese)
@@ -119,8 +117,8 @@ def _more_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
 
 def happening_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
     """Ask what could be going on."""
-    medium = rng.choice(words.LOOKS_ZH if chinese else words.LOOKS)
-    question = rng.choice(words.HAPPENING_ZH if chinese else words.HAPPENING).format(m=medium)
+    medium = rng.choice(texts("looks", chinese=chinese))
+    question = rng.choice(texts("happening", chinese=chinese)).format(m=medium)
     question = dress(rng, question, chinese=chinese)
     if not scene.facts:
         return question, doubt(rng, scene, chinese)
@@ -137,8 +135,8 @@ def exists_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese
     """
     present = bool(scene.facts) and rng.random() < 0.5
     asked = rng.choice(scene.facts) if present else _absent(rng, scene, facts)
-    medium = rng.choice((*words.LOOKS_ZH, "图片") if chinese else (*words.LOOKS, "image", "image"))
-    frames = words.EXISTS_ZH if chinese else words.EXISTS
+    medium = rng.choice((*texts("looks", chinese=chinese), "图片" if chinese else "image"))
+    frames = texts("exists", chinese=chinese)
     name = asked.name_zh if chinese else asked.phrase
     question = dress(rng, rng.choice(frames).format(n=name, m=medium), chinese=chinese)
     return question, _exists_answer(rng, scene, asked, present=present, chinese=chinese)
@@ -170,8 +168,8 @@ def _exists_answer(
 def count_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese: bool) -> Turn:
     """Ask for a number; the honest answer is that pocket cannot count."""
     fact = rng.choice(scene.facts or facts)
-    medium = rng.choice(words.LOOKS_ZH if chinese else words.LOOKS)
-    frame = rng.choice(words.COUNT_ZH if chinese else words.COUNT)
+    medium = rng.choice(texts("looks", chinese=chinese))
+    frame = rng.choice(texts("count", chinese=chinese))
     question = frame.format(n=fact.name_zh if chinese else fact.plural, m=medium)
     question = dress(rng, question, chinese=chinese)
     if scene.blind:
@@ -181,8 +179,8 @@ def count_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese:
 
 def detail_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
     """Ask for a colour, a text or a position, which pocket cannot tell."""
-    frame, what = rng.choice(words.DETAILS_ZH if chinese else words.DETAILS)
-    question = frame.format(m=rng.choice(words.LOOKS_ZH if chinese else words.LOOKS))
+    frame, what = rng.choice(pairs("details", chinese=chinese))
+    question = frame.format(m=rng.choice(texts("looks", chinese=chinese)))
     question = dress(rng, question, chinese=chinese)
     if scene.blind:
         return question, doubt(rng, scene, chinese)
@@ -225,8 +223,8 @@ def pair_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
 def doubt(rng: random.Random, scene: Scene, chinese: bool) -> str:
     """Say that nothing is attached, or that it is not known what is."""
     if scene.blind:
-        return rng.choice(words.NOTHING_ZH if chinese else words.NOTHING)
-    return rng.choice(words.UNKNOWN_ZH if chinese else words.UNKNOWN)
+        return rng.choice(texts("nothing", chinese=chinese))
+    return rng.choice(texts("unknown", chinese=chinese))
 
 
 def join_phrases(facts: Sequence[Fact]) -> str:

@@ -1,8 +1,9 @@
 """Stages 1 and 2: the language model learns to speak about what it is shown.
 
 Stage 1 trains the bind network, the gates and the prefix queries; the language model stays
-frozen. Stage 2 adds low-rank products, biases and norms, and rows without any media. Both see
-photo features and text only; no sound, shape or depth map comes near the language model.
+frozen. Stage 2 adds low-rank products, biases and norms, and rows without any media, so that
+nothing is forgotten. Both see photo features and text only; no sound, shape or depth map comes
+near the language model.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model import ImageBindLLM
 from ibllm_tools.train.contrastive import fast_cpu
-from ibllm_tools.train.features import FeatureSource
+from ibllm_tools.train.drills import draw_drill_rows
+from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.language import (
-    Batch,
-    Row,
-    draw_knowledge,
-    encode_chat,
-    make_batches,
-    pick_instructions,
-)
+from ibllm_tools.train.language import pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
-from ibllm_tools.train.talk import Scene, Turn, about_turn, exists_turn, talk, what_turn
+from ibllm_tools.train.talk import Scene, blind_talk, knowledge_talk, talk
+from ibllm_tools.train.text_batches import Batch, Row, make_batches
+from ibllm_tools.train.tokenizer import encode_chat
+from ibllm_tools.train.tool_talk import draw_tool_rows
 
-BATCH_TOKENS = 3072
+BATCH_TOKENS = 1920
+N_SHOWN = {"one": 0.54, "faint": 0.06, "two": 0.25, "unknown": 0.15}
+"""Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 
 
 def draw_shown_rows(
@@ -39,25 +39,38 @@ def draw_shown_rows(
     tokenizer: PreTrainedTokenizerFast,
     count: int,
 ) -> list[Row]:
-    """Conversations about photos: one thing, two things, or nothing known.
+    """Conversations about media: one thing, two things, or nothing known.
 
     Args:
         rng: Random source.
         facts: All facts, by concept id.
-        concepts: Concepts that have photos.
+        concepts: Concepts that can be shown.
         tokenizer: Of the language model.
         count: Rows to draw.
     """
     rows = []
     for _ in range(count):
-        share = rng.random()
-        n_shown = 1 if share < 0.78 else 2 if share < 0.96 else 0
-        shown = rng.sample(list(concepts), n_shown)
-        turns = talk(rng, Scene(tuple(facts[c] for c in shown)), facts)
-        pair = (*shown, -1, -1)[:2]
+        shown, named = _draw_shown(rng, concepts)
+        turns = talk(rng, Scene(tuple(facts[c] for c in named)), facts)
         ids, learned = encode_chat(tokenizer, turns)
-        rows.append(Row(ids, learned, (pair[0], pair[1]), has_media=True))
+        rows.append(Row(ids, learned, shown, has_media=True))
     return rows
+
+
+def _draw_shown(
+    rng: random.Random, concepts: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Draw what the feature source shall show, and which of it can be named."""
+    case = rng.choices(list(N_SHOWN), list(N_SHOWN.values()))[0]
+    if case == "unknown":
+        return (-1, -1), ()
+    if case == "one" or len(concepts) < 2:
+        concept = rng.choice(concepts)
+        return (concept, -1), (concept,)
+    first, second = rng.sample(list(concepts), 2)
+    if case == "faint":
+        return (first, faint(second)), (first,)
+    return (first, second), (first, second)
 
 
 def draw_bare_rows(
@@ -67,23 +80,21 @@ def draw_bare_rows(
     tokenizer: PreTrainedTokenizerFast,
     count: int,
 ) -> list[Row]:
-    """Conversations without media: facts, small talk, instructions, and nothing to see."""
-    chats = draw_knowledge(rng, facts, count // 2)
-    chats += pick_instructions(rng, text, count // 8)
-    blind = Scene((), blind=True)
-    for _ in range(count // 4):
-        chinese = rng.random() < 0.35
-        turn: Turn = rng.choice((what_turn, about_turn))(rng, blind, chinese)
-        if rng.random() < 0.15:
-            turn = exists_turn(rng, blind, facts, chinese)
-        chats.append([turn])
-    return [Row(*encode_chat(tokenizer, turns)) for turns in chats]
+    """Conversations without media: tools, facts, small talk, instructions, nothing to see."""
+    chats = [knowledge_talk(rng, facts) for _ in range(count // 4)]
+    chats += [blind_talk(rng, facts) for _ in range(count // 12)]
+    chats += pick_instructions(rng, text, count // 12)
+    rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
+    n_drills = count // 12
+    n_tools = max(0, count - len(rows) - n_drills)
+    rows += draw_tool_rows(rng, tokenizer, n_tools, chats)
+    return rows + draw_drill_rows(rng, tokenizer, n_drills)
 
 
 def batch_loss(
     model: ImageBindLLM, source: FeatureSource, batch: Batch, rng: random.Random
 ) -> Tensor:
-    """Compute the loss of one batch with freshly drawn photo features."""
+    """Compute the loss of one batch with freshly drawn features."""
     features = source.draw(batch.shown, rng)
     with fast_cpu():
         loss: Tensor = model(
@@ -112,7 +123,7 @@ def tune(
             language model's low-rank products, biases and norms.
         schedule: Steps and rates.
         model: The model; its language model is otherwise frozen.
-        source: Draws photo features for rows.
+        source: Draws features for rows.
         rows: Tokenised conversations.
         pad: Token that fills rows.
     """
