@@ -20,12 +20,12 @@ def as_markdown(card: Scorecard) -> str:
     """Write all sections as markdown tables."""
     media = ", ".join(f"{n} {kind}" for kind, n in card.media.items()) or "no media"
     versions = ", ".join(f"{name} {number}" for name, number in card.versions.items())
-    parts = [
-        f"Measured on the `{card.split}` split ({media}), greedy, in {card.seconds / 60:.0f} minutes "
-        f"({versions}). Intervals are 95 % bootstrap. ✓ target met, ✗ missed.\n",
-        *(_section(card, section) for section in card.sections),
-    ]
-    return "\n".join(parts)
+    head = (
+        f"Measured on the `{card.split}` split ({media}), greedy, in "
+        f"{card.seconds / 60:.0f} minutes ({versions}). Intervals are 95 % bootstrap. "
+        "✓ target met, ✗ missed.\n"
+    )
+    return "\n".join([head, *(_section(card, section) for section in card.sections)])
 
 
 def _section(card: Scorecard, section: Section) -> str:
@@ -51,4 +51,4 @@ def _row(measure: Measure) -> str:
 
 
 if __name__ == "__main__":
-    print(as_markdown(Scorecard.from_json(Path(sys.argv[1]).read_text("utf-8"))))  # noqa: T201
+    print(as_markdown(Scorecard.from_json(Path(sys.argv[1]).read_text("utf-8"))))

@@ -1,4 +1,4 @@
-"""Tool calls with the JSON skeleton forced: the model chooses a tool's name and the values, no more.
+"""Tool calls with the JSON skeleton forced: the model chooses a name and the values, no more.
 
 ```
 <|call|>{"name": "… name: one of those offered …", "arguments": {"key": …value…, …}}<|end|>
@@ -12,7 +12,7 @@ any other type as free JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ class Skeleton:
 
     Attributes:
         words: The vocabulary.
-        tools: Offered tools in OpenAI's form, by name.
+        tools: The properties of each offered tool that its call holds, by name.
         queue: Tokens that are forced next.
         names: Token sequences of the names that are still possible, while the name is chosen.
         types: JSON types of the values still to come.
@@ -194,16 +194,18 @@ class Skeleton:
         return Call(self.name, arguments, text)
 
 
-def _properties(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a call of this tool is given: the required ones, all where none are."""
+def held_properties(
+    tool: Mapping[str, Any], keys: Collection[str] | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """Return the properties that a call of a tool holds: `keys`, else those required, else all."""
     parameters = tool["function"].get("parameters") or {}
     properties: dict[str, Any] = parameters.get("properties") or {}
-    required = parameters.get("required")
-    return {key: p for key, p in properties.items() if not required or key in required}
+    kept = keys if keys is not None else parameters.get("required") or properties
+    return {key: schema for key, schema in properties.items() if key in kept}
 
 
-def _types(tool: Mapping[str, Any]) -> list[str]:
-    return [_type(schema) for schema in _properties(tool).values()]
+def _types(properties: Mapping[str, Any]) -> list[str]:
+    return [_type(schema) for schema in properties.values()]
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -212,10 +214,10 @@ def _type(schema: Mapping[str, Any]) -> str:
     return "number" if found in ("integer", "number") else str(found)
 
 
-def _joints(tool: Mapping[str, Any]) -> list[str]:
+def _joints(properties: Mapping[str, Any]) -> list[str]:
     """The texts before the first value, between values, and after the last."""
     joints, text = [], '", "arguments": {'
-    for i, (key, schema) in enumerate(_properties(tool).items()):
+    for i, (key, schema) in enumerate(properties.items()):
         quote = '"' if _type(schema) == "string" else ""
         text += (", " if i else "") + f"{json.dumps(key, ensure_ascii=False)}: {quote}"
         joints.append(text)
@@ -249,20 +251,22 @@ def prompt_with_tools(
 
 @torch.inference_mode()
 def force_calls(
-    engine: Engine, prompts: Sequence[list[int]], tools: Sequence[Sequence[Mapping[str, Any]]]
+    engine: Engine,
+    prompts: Sequence[list[int]],
+    tools: Sequence[Mapping[str, Mapping[str, Any]]],
 ) -> list[Decoded]:
     """Decode one forced call for each prompt of a batch.
 
     Args:
         engine: The loaded model; `can_call` holds.
         prompts: (B) token ids that end where the answer begins.
-        tools: (B) the tools offered, in OpenAI's form; at least one each.
+        tools: (B) for each the tools offered, at least one: name to `held_properties`.
 
     Returns:
         (B) calls, and whether the model would have called of its own accord.
     """
     words = Vocabulary(engine.tokenizer)
-    rows = [Skeleton(words, {t["function"]["name"]: t for t in offered}) for offered in tools]
+    rows = [Skeleton(words, offered) for offered in tools]
     opening = words.encode(OPENING)
     ids, mask = pad_left([p + opening for p in prompts], engine.processor.pad_token_id)
     model, cache = engine.model, None

@@ -29,8 +29,10 @@ _NO_COUNT = re.compile(
 _YES = re.compile(r"^\W*(?:yes\b|yeah\b|是|有|对|当然)", re.IGNORECASE)
 _NO = re.compile(r"^\W*(?:no\b|not\b|没|不|无)", re.IGNORECASE)
 _EMPTY_WORDS = frozenset(
-    "a an the and or of to in on at it is are its for with from by this that you can find "
-    "one i see hear used use make makes made has have be where what".split()
+    _WORD.findall(
+        "a an the and or of to in on at it is are its for with from by this that you can find "
+        "one i see hear used use make makes made has have be where what"
+    )
 )
 
 

@@ -125,4 +125,4 @@ def _time_answer(chat: Any, content: list[Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(take_times(sys.argv[1], int(sys.argv[2]))))  # noqa: T201
+    print(json.dumps(take_times(sys.argv[1], int(sys.argv[2]))))

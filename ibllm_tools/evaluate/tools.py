@@ -6,7 +6,7 @@ that training leaves out. A call is right if its name and all its arguments are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ibllm_tools.evaluate.results import Measure, Section, ratio, share
@@ -70,10 +70,26 @@ def _decode(
     found: dict[int, Decoded] = {}
     for start in session.ask.track(range(0, len(order), ROWS), f"tools: {task}"):
         rows = order[start : start + ROWS]
-        tools = [cases[i].tools for i in rows]
+        tools = [offered(cases[i]) for i in rows]
         decoded = force_calls(session.ask.engine, [prompts[i] for i in rows], tools)
         found.update(zip(rows, decoded, strict=True))
     return [found[i] for i in range(len(cases))]
+
+
+def offered(case: ToolCase) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Name the tools of a case with the arguments that their calls hold.
+
+    The right tool's are those of the right call, as in the trials that the targets come from;
+    other tools' are those that they require.
+    """
+    from ibllm_tools.evaluate.forced import held_properties
+
+    gold = case.call or {"name": None, "arguments": {}}
+    found = {}
+    for tool in case.tools:
+        name = str(tool["function"]["name"])
+        found[name] = held_properties(tool, gold["arguments"] if name == gold["name"] else None)
+    return found
 
 
 def _prompts(
