@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
+from ibllm_tools.cli import stages
+
 app = typer.Typer(help="Train a model.", no_args_is_help=True, rich_markup_mode=None)
+app.command("bind")(stages.train_bind)
+app.command("instruct")(stages.train_instruct)
+app.command("presets")(stages.list_presets)
+app.command("export")(stages.export)
+app.command("to-peft")(stages.to_peft)
+app.command("from-peft")(stages.from_peft)
 
 
 @app.command("pocket")

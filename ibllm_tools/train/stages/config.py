@@ -18,8 +18,16 @@ from ibllm_tools.model.modeling import Stage
 RECIPE_FILE = "recipe.yaml"
 REFERENCE_BATCH = 256
 FREE_TO_CHANGE = frozenset(
-    ("out", "save_every", "keep", "log_every", "report_to", "workers", "activation_checkpointing")
-    + ("save",)
+    {
+        "out",
+        "save",
+        "save_every",
+        "keep",
+        "log_every",
+        "report_to",
+        "workers",
+        "activation_checkpointing",
+    }
 )
 """Settings that do not decide the weights; a run may be resumed with others."""
 
