@@ -1,122 +1,85 @@
-"""The base language model: its tokenizer, its text and its pretraining.
+"""The base language model: its text and its pretraining.
 
-Text is drawn once, tokenised, and kept in batches of similar length. The model has never
-seen media here; questions about media get random answers, so that it learns the language of
-the answers and leaves the choice to what is injected later.
+Text is drawn once, tokenised, and kept in batches of similar length; drills are drawn anew at
+every step. The model has never seen media here; questions about media get random answers, so
+that it learns the language of the answers and leaves the choice to what is injected later.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ibllm_tools.train.drills import DrillTokens, draw_drill
+from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
-from ibllm_tools.train.talk import (
-    Scene,
-    Turn,
-    knowledge_turn,
-    small_talk_turn,
-    talk,
+from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
+from ibllm_tools.train.text_batches import IGNORED, Batch, Row, make_batches, pad_rows
+from ibllm_tools.train.tokenizer import (
+    END,
+    encode_chat,
+    encode_messages,
+    encode_text,
+    render_chat,
+    train_tokenizer,
 )
+from ibllm_tools.train.tool_talk import ToolChat, draw_tool_chats
 
-PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL = SPECIAL_TOKENS = (
-    "<|pad|>",
-    "<|bos|>",
-    "<|end|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|tool|>",
-)
-IGNORED = -100
-CHAT_TEMPLATE = (
-    "{{ '<|bos|>' }}"
-    "{%- if tools %}{{ '<|system|>' }}"
-    "{%- for tool in tools %}{{ tool | tojson }}{{ '\\n' }}{%- endfor %}{{ '<|end|>' }}{%- endif %}"
-    "{%- for message in messages %}"
-    "{{- '<|' + message['role'] + '|>' }}"
-    "{%- if message['content'] is string %}{{- message['content'] }}"
-    "{%- elif message['content'] %}"
-    "{%- for block in message['content'] if block['type'] == 'text' %}"
-    "{{- block['text'] }}{%- endfor %}{%- endif %}"
-    "{{- '<|end|>' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
-)
-# Letters, Han characters and kana run together; digits, spaces and punctuation stand alone.
-_PIECES = r"\p{Han}+|[\p{L}\p{M}]+|\p{N}|\s|[^\s\p{L}\p{M}\p{N}]"
+__all__ = [
+    "Batch",
+    "LanguageSizes",
+    "Row",
+    "draw_knowledge",
+    "encode_chat",
+    "make_batches",
+    "pick_captions",
+    "pick_instructions",
+    "train_language",
+]
+
+FORBIDDEN = (
+    "magic_function", "magic function", "get_weather", "my_adder", "adds two integers",
+    "greeting_generator", "pirate", "unicode_customer", "san francisco", "joke about cats",
+    "joke to tell", "haiku", "你好啊集团", "hello group", "こんにちは", "hello corporation",
+    "what is 1 + 2", "what is 3 + 4", "concise description of this image", "describe this audio",
+    "summarize this document", "weather at a location", "write a story about a cat.",
+)  # fmt: skip
+"""Prompts and tools of the public test suites: a row of the pack that holds one is left out."""
+DRILL_LENGTHS = (48, 64, 96, 120, 160, 192, 240)
+PROMPT_WEIGHT = 0.08
 
 
 @dataclass(frozen=True)
 class LanguageSizes:
     """Sizes of the base language model and of its text."""
 
-    vocab_size: int = 2048
+    vocab_size: int = 1536
     width: int = 192
     hidden: int = 512
-    n_layers: int = 6
+    n_layers: int = 5
     n_heads: int = 3
-    n_context: int = 1024
-    n_talks: int = 60_000
-    n_facts: int = 30_000
-    n_captions: int = 20_000
-    n_instructions: int = 12_000
-    batch_tokens: int = 3072
-
-
-def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-complete BPE tokenizer with a chat template.
-
-    Digits, spaces and punctuation are single tokens; every byte is in the vocabulary, so any
-    text survives encoding and decoding.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(lines, trainer)
-    return wrap_tokenizer(tokenizer)
-
-
-def wrap_tokenizer(tokenizer: object) -> PreTrainedTokenizerFast:
-    """Give a trained tokenizer its special tokens and chat template."""
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT, TOOL],
-        clean_up_tokenization_spaces=False,
-        padding_side="left",
-    )
-    wrapped.chat_template = CHAT_TEMPLATE
-    return wrapped
+    n_context: int = 2048
+    n_talks: int = 20_000
+    n_facts: int = 10_000
+    n_captions: int = 4_000
+    n_instructions: int = 6_000
+    n_tools: int = 36_000
+    batch_tokens: int = 1920
 
 
 def build_language_model(
     sizes: LanguageSizes, tokenizer: PreTrainedTokenizerFast
 ) -> LlamaForCausalLM:
-    """Build the base language model, a plain Llama with random weights."""
+    """Build the base language model: a plain Llama, with copying heads at the start."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=sizes.width,
@@ -125,6 +88,7 @@ def build_language_model(
         num_attention_heads=sizes.n_heads,
         num_key_value_heads=sizes.n_heads,
         max_position_embeddings=sizes.n_context,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         tie_word_embeddings=False,
         rms_norm_eps=1e-6,
         pad_token_id=tokenizer.pad_token_id,
@@ -132,27 +96,9 @@ def build_language_model(
         eos_token_id=tokenizer.eos_token_id,
         attn_implementation="eager",  # on a CPU explicit products train faster than SDPA
     )
-    return LlamaForCausalLM(config)
-
-
-def encode_chat(
-    tokenizer: PreTrainedTokenizerFast, turns: Sequence[Turn]
-) -> tuple[list[int], list[bool]]:
-    """Turn a conversation into ids and a mask of the answers.
-
-    The ids equal those of the chat template. An answer's mask includes its end token.
-    """
-    ids, answers = [tokenizer.bos_token_id], [False]
-    for question, answer in turns:
-        asked = _encode(tokenizer, f"{USER}{question}{END}{ASSISTANT}")
-        told = _encode(tokenizer, f"{answer}{END}")
-        ids += asked + told
-        answers += [False] * len(asked) + [True] * len(told)
-    return ids, answers
-
-
-def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    model = LlamaForCausalLM(config)
+    build_in_heads(model, tokenizer)
+    return model
 
 
 def draw_scene(rng: random.Random, facts: Sequence[Fact]) -> Scene:
@@ -171,14 +117,16 @@ def draw_talks(rng: random.Random, facts: Sequence[Fact], count: int) -> list[li
 
 
 def draw_knowledge(rng: random.Random, facts: Sequence[Fact], count: int) -> list[list[Turn]]:
-    """Conversations that need no media: facts, stories and small talk."""
+    """Conversations that need no media: facts, stories, small talk, nothing to see."""
     rows = []
     for _ in range(count):
-        if rng.random() < 0.08:
+        share = rng.random()
+        if share < 0.1:
             rows.append([small_talk_turn(rng)])
-            continue
-        chinese = rng.random() < 0.35
-        rows.append([knowledge_turn(rng, facts, chinese) for _ in range(rng.choice((1, 1, 2)))])
+        elif share < 0.2:
+            rows.append(blind_talk(rng, facts))
+        else:
+            rows.append(knowledge_talk(rng, facts))
     return rows
 
 
@@ -189,7 +137,8 @@ def pick_instructions(
     turns = []
     for row in rows:
         question = row["instruction"] + ("\n" + row["input"] if row["input"] else "")
-        if row["kind"] == "instruction" and len(question) + len(row["output"]) <= longest:
+        size = len(question) + len(row["output"])
+        if row["kind"] == "instruction" and size <= longest and is_allowed(question + row["output"]):
             turns.append([(question.strip(), row["output"].strip())])
     rng.shuffle(turns)
     return turns[:count]
@@ -204,74 +153,81 @@ def pick_captions(rng: random.Random, rows: Sequence[dict[str, str]], count: int
     return captions[:count]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One tokenised text.
-
-    Attributes:
-        ids: Token ids.
-        learned: Whether each token is a target.
-        shown: Concepts that the row's media show; -1 for none.
-        has_media: Whether the row has media.
-    """
-
-    ids: list[int]
-    learned: list[bool]
-    shown: tuple[int, int] = (-1, -1)
-    has_media: bool = False
+def is_allowed(text: str) -> bool:
+    """Whether a text holds neither a suite's prompt or tool nor a special token's spelling."""
+    lowered = text.lower()
+    return "<|" not in text and not any(phrase in lowered for phrase in FORBIDDEN)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Padded rows: ids and labels (B, T) int64, concepts (B, 2), media (B,) bool."""
+class LanguageText:
+    """All text of the pretraining: conversations, conversations with tools, captions."""
 
-    ids: Tensor
-    labels: Tensor
-    shown: Tensor
-    has_media: Tensor
+    talks: list[list[Turn]]
+    general: list[list[Turn]]
+    tools: list[ToolChat]
+    captions: list[str]
 
-
-def make_batches(rows: Sequence[Row], pad: int, batch_tokens: int) -> list[Batch]:
-    """Sort rows by length and pad them into batches of exactly `batch_tokens` tokens.
-
-    Lengths are rounded up to divisors of `batch_tokens`, so that matrix products always have
-    the same shape: on a CPU each new shape costs more than the product itself. Longer rows
-    are left out.
-    """
-    lengths = [n for n in range(16, batch_tokens + 1, 8) if batch_tokens % n == 0]
-    buckets: dict[int, list[Row]] = {n: [] for n in lengths}
-    for row in rows:
-        length = next((n for n in lengths if n >= len(row.ids)), None)
-        if length is not None:
-            buckets[length].append(row)
-    batches = []
-    for length, bucket in buckets.items():
-        count = batch_tokens // length
-        for first in range(0, len(bucket), count):
-            group = bucket[first : first + count]
-            batches.append(_pad_rows((group * count)[:count], length, pad))  # the last repeats
-    return batches
-
-
-def _pad_rows(group: Sequence[Row], length: int, pad: int) -> Batch:
-    ids = torch.full((len(group), length), pad)
-    labels = torch.full((len(group), length), IGNORED)
-    for i, row in enumerate(group):
-        tokens = torch.tensor(row.ids)
-        ids[i, : len(tokens)] = tokens
-        labels[i, : len(tokens)] = tokens.masked_fill(~torch.tensor(row.learned), IGNORED)
-    shown = torch.tensor([row.shown for row in group])
-    return Batch(ids, labels, shown, torch.tensor([row.has_media for row in group]))
+    def lines(self) -> list[str]:
+        """Everything as plain lines; tools weigh little, since their words are made up."""
+        lines = [text for turns in self.talks + self.general for turn in turns for text in turn]
+        for chat in self.tools[: len(self.tools) // 4]:
+            lines.append("".join(text for text, _ in render_chat(chat.messages, chat.tools)))
+        return lines + self.captions
 
 
 def draw_text(
     rng: random.Random, facts: Sequence[Fact], text: Sequence[dict[str, str]], sizes: LanguageSizes
-) -> tuple[list[list[Turn]], list[str]]:
-    """All pretraining text: conversations and captions."""
-    chats = draw_talks(rng, facts, sizes.n_talks)
-    chats += draw_knowledge(rng, facts, sizes.n_facts)
-    chats += pick_instructions(rng, text, sizes.n_instructions)
-    return chats, pick_captions(rng, text, sizes.n_captions)
+) -> LanguageText:
+    """Draw all pretraining text."""
+    talks = draw_talks(rng, facts, sizes.n_talks)
+    knowledge = draw_knowledge(rng, facts, sizes.n_facts)
+    instructions = pick_instructions(rng, text, sizes.n_instructions)
+    plain = knowledge + instructions + talks[: len(talks) // 4]
+    tools = draw_tool_chats(rng, sizes.n_tools, plain)
+    captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
+    return LanguageText(talks, knowledge + instructions, tools, captions)
+
+
+def pool_batches(
+    text: LanguageText, tokenizer: PreTrainedTokenizerFast, sizes: LanguageSizes
+) -> dict[str, list[Batch]]:
+    """Tokenise all text and batch each kind by itself."""
+    caption_ids = [[tokenizer.bos_token_id, *encode_text(tokenizer, c + END)] for c in text.captions]
+    rows = {
+        "talks": [Row(*encode_chat(tokenizer, turns)) for turns in text.talks],
+        "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
+        "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
+        "tools": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.tools],
+    }
+    return {
+        kind: make_batches(mine, tokenizer.pad_token_id, sizes.batch_tokens)
+        for kind, mine in rows.items()
+    }
+
+
+def mixture(share: float) -> dict[str, float]:
+    """How often each kind of text is drawn at a share of the training."""
+    if share < 0.1:
+        return {"drills": 0.65, "tools": 0.2, "talks": 0.08, "general": 0.05, "captions": 0.02}
+    if share < 0.5:
+        return {"drills": 0.2, "tools": 0.48, "talks": 0.2, "general": 0.09, "captions": 0.03}
+    return {"drills": 0.1, "tools": 0.5, "talks": 0.25, "general": 0.13, "captions": 0.02}
+
+
+def weighted_loss(logits: Tensor, batch: Batch, pad: int, prompt_weight: float) -> Tensor:
+    """Cross entropy of the next token; prompts count little, padding nothing.
+
+    Args:
+        logits: (B, T, V).
+        batch: Ids and labels.
+        pad: Id of the padding.
+        prompt_weight: Weight of tokens that are no answer.
+    """
+    targets, labels = batch.ids[:, 1:], batch.labels[:, 1:]
+    weights = torch.where(labels != IGNORED, 1.0, prompt_weight * (targets != pad))
+    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1.0)
 
 
 def train_language(
@@ -283,21 +239,21 @@ def train_language(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train tokenizer and base language model from scratch; resumes after a kill."""
     rng = random.Random(run.step_seed("language", -1))  # noqa: S311
-    chats, captions = draw_text(rng, facts, text, sizes)
-    tokenizer = _load_or_train_tokenizer(run.work_dir / "tokenizer", chats, captions, sizes)
-    texts = [encode_chat(tokenizer, turns)[0] for turns in chats]
-    texts += [[tokenizer.bos_token_id, *_encode(tokenizer, c + END)] for c in captions]
-    rows = [Row(ids, [True] * len(ids)) for ids in texts if len(ids) <= sizes.n_context // 2]
-    batches = make_batches(rows, tokenizer.pad_token_id, sizes.batch_tokens)
-    run.say(f"language: {sum(len(r.ids) for r in rows)} tokens in {len(batches)} batches")
+    drawn = draw_text(rng, facts, text, sizes)
+    tokenizer = _load_or_train_tokenizer(run.work_dir / "tokenizer", drawn, sizes)
+    pools = pool_batches(drawn, tokenizer, sizes)
+    run.say("language: batches " + " ".join(f"{k} {len(v)}" for k, v in pools.items()))
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)
+    tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
 
-    def step_loss(rng: random.Random, _share: float) -> Tensor:
-        batch = rng.choice(batches)
+    def step_loss(rng: random.Random, share: float) -> Tensor:
+        chances = mixture(share)
+        kind = rng.choices(list(chances), list(chances.values()))[0]
+        batch = _drill_batch(rng, tokens, pad, sizes) if kind == "drills" else rng.choice(pools[kind])
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
-            loss: Tensor = model(input_ids=batch.ids, labels=batch.labels).loss
-        return loss
+            logits = model(input_ids=batch.ids, use_cache=False).logits
+        return weighted_loss(logits, batch, pad, 0.0 if kind == "drills" else PROMPT_WEIGHT)
 
     run_stage(
         run,
@@ -311,12 +267,25 @@ def train_language(
     return model.eval(), tokenizer
 
 
+def _drill_batch(
+    rng: random.Random, tokens: DrillTokens, pad: int, sizes: LanguageSizes
+) -> Batch:
+    fitting = [n for n in DRILL_LENGTHS if sizes.batch_tokens % n == 0] or [sizes.batch_tokens]
+    length = rng.choice(fitting)
+    rows: list[Row] = []
+    while len(rows) < sizes.batch_tokens // length:
+        row = draw_drill(rng, tokens, length)
+        if len(row.ids) <= length:
+            rows.append(row)
+    return pad_rows(rows, length, pad)
+
+
 def _load_or_train_tokenizer(
-    folder: Path, chats: Sequence[Sequence[Turn]], captions: Sequence[str], sizes: LanguageSizes
+    folder: Path, text: LanguageText, sizes: LanguageSizes
 ) -> PreTrainedTokenizerFast:
     if (folder / "done.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(folder)
-    lines = [text for turns in chats for turn in turns for text in turn] + list(captions)
+    lines = text.lines()
     tokenizer = train_tokenizer(lines, sizes.vocab_size)
     tokenizer.save_pretrained(folder)
     (folder / "done.json").write_text(json.dumps({"lines": len(lines)}), encoding="utf-8")

@@ -1,0 +1,72 @@
+"""Tokenised rows of text and how they are padded into batches of equal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenised text.
+
+    Attributes:
+        ids: Token ids.
+        learned: Whether each token is a target.
+        shown: Concepts that the row's media show; -1 for none.
+        has_media: Whether the row has media.
+    """
+
+    ids: list[int]
+    learned: list[bool]
+    shown: tuple[int, int] = (-1, -1)
+    has_media: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows: ids and labels (B, T) int64, concepts (B, 2), media (B,) bool."""
+
+    ids: Tensor
+    labels: Tensor
+    shown: Tensor
+    has_media: Tensor
+
+
+def make_batches(rows: Sequence[Row], pad: int, batch_tokens: int) -> list[Batch]:
+    """Sort rows by length and pad them into batches of exactly `batch_tokens` tokens.
+
+    Lengths are rounded up to divisors of `batch_tokens`, so that matrix products always have
+    the same shape: on a CPU each new shape costs more than the product itself. Longer rows
+    are left out.
+    """
+    lengths = [n for n in range(16, batch_tokens + 1, 8) if batch_tokens % n == 0]
+    buckets: dict[int, list[Row]] = {n: [] for n in lengths}
+    for row in rows:
+        length = next((n for n in lengths if n >= len(row.ids)), None)
+        if length is not None:
+            buckets[length].append(row)
+    batches = []
+    for length, bucket in buckets.items():
+        count = batch_tokens // length
+        for first in range(0, len(bucket), count):
+            group = bucket[first : first + count]
+            batches.append(pad_rows((group * count)[:count], length, pad))  # the last repeats
+    return batches
+
+
+def pad_rows(group: Sequence[Row], length: int, pad: int) -> Batch:
+    """Pad rows on the right to a length; what is longer is cut."""
+    ids = torch.full((len(group), length), pad)
+    labels = torch.full((len(group), length), IGNORED)
+    for i, row in enumerate(group):
+        tokens = torch.tensor(row.ids[:length])
+        ids[i, : len(tokens)] = tokens
+        labels[i, : len(tokens)] = tokens.masked_fill(~torch.tensor(row.learned[:length]), IGNORED)
+    shown = torch.tensor([row.shown for row in group])
+    return Batch(ids, labels, shown, torch.tensor([row.has_media for row in group]))

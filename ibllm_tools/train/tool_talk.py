@@ -1,0 +1,397 @@
+"""Conversations with tools: rows to train on, and held-out cases to test with.
+
+Tools, wishes and values come from `tool_intents`. Here they become conversations: one call, two
+calls at once, one after the other, an answer from the result, an error, a wish that no tool
+serves, and talk that needs none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from ibllm_tools.train.text_batches import Row
+from ibllm_tools.train.tokenizer import dump_json, encode_messages
+from ibllm_tools.train.tool_intents import (
+    Intent,
+    Schema,
+    any_intent,
+    draw_topic,
+    lexical_intent,
+    number_intent,
+    record_intent,
+    topic_intent,
+)
+from ibllm_tools.train.tool_words import World, any_word, integer, item, latin_span, person
+
+Turn = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ToolChat:
+    """A conversation in OpenAI's form, up to and with the last answer."""
+
+    messages: tuple[dict[str, Any], ...]
+    tools: tuple[Schema, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToolCase:
+    """A held-out test case.
+
+    Attributes:
+        task: One of `TASKS`.
+        tools: In OpenAI's form.
+        messages: Up to where the answer begins.
+        call: `{"name", "arguments"}` of the right call; None where text is right.
+        text: What must stand in a text answer.
+        script: Of a quoted span: latin, han or kana.
+    """
+
+    task: str
+    tools: list[Schema]
+    messages: list[dict[str, Any]]
+    call: dict[str, Any] | None = None
+    text: tuple[str, ...] = ()
+    script: str = ""
+
+
+TASKS = ("integer", "quoted", "place", "attachment", "plain", "result", "choose", "choose_many")
+
+_SYSTEM_PROMPTS = (
+    "You are a helpful assistant.", "You are Pocket.", "Be brief.", "Use the tools when they help.",
+    "Answer in one sentence.", "You help people of a small company.", "You may call tools.",
+    "你是一个有用的助手。", "请使用工具。", "Never guess; look things up.", "You are polite and short.",
+)  # fmt: skip
+_NO_TOOL = ("I have no tool for that.", "None of my tools can do that.")
+_NO_TOOL_ZH = ("我没有合适的工具。", "我的工具做不到这一点。")
+_ERRORS = (
+    "connection timed out", "not found", "permission denied", "service unavailable",
+    "invalid input", "no such entry", "rate limit exceeded", "unknown location", "out of memory",
+)  # fmt: skip
+_PLAIN: tuple[Turn, ...] = (
+    ("Hi!", "Hi! How can I help you?"), ("Good morning", "Good morning! How can I help you?"),
+    ("Thank you very much.", "You are welcome."), ("That is all, bye.", "Goodbye!"),
+    ("Are you there?", "Yes, I am here."), ("You are great.", "Thank you!"),
+    ("What is two plus two?", "Two plus two is four."), ("I am tired.", "You should rest a little."),
+    ("早上好", "早上好！有什么可以帮你？"), ("谢谢你", "不客气。"), ("再见", "再见！"),
+    ("你会做什么？", "我能回答问题，也能使用工具。"), ("I like music.", "Music is nice."),
+    ("My name is {p}.", "Nice to meet you, {p}."), ("I am {p}.", "Hello, {p}!"),
+    ("Write a line about a {w}.", "The {w} is quiet, the day is long."),
+    ("Say {w}.", "{w}"), ("Repeat after me: {w}", "{w}"), ("I have a {w}.", "That is a nice {w}."),
+    ("我有一个{w}。", "你的{w}真不错。"), ("Do you like the {w}?", "Yes, I like the {w}."),
+    ("Who are you?", "I am Pocket, a very small model."), ("Why is the sky blue?", "Air scatters blue light most."),
+)  # fmt: skip
+_PLAIN_TEST: tuple[str, ...] = (
+    "Hello there!", "How are you today?", "Thanks a lot!", "What is your name?", "See you later.",
+    "Tell me a short story about a {w}.", "Write a short poem about a {w}.", "What is a {w}?",
+    "I feel happy about my {w}.", "My friend is called {p}.", "What kind of thing is a dog?",
+    "Where can you find a boat?", "What sound does a cat make?", "你好！", "你叫什么名字？",
+    "狗会发出什么声音？", "Are you a person?", "Is a train a vehicle?", "What is a piano used for?",
+    "讲一个关于鱼的小故事。", "I love my {w}, it is very old.", "Who made you?",
+)  # fmt: skip
+
+
+def draw_tool_chats(
+    rng: random.Random, count: int, plain: Sequence[Sequence[Turn]] = ()
+) -> list[ToolChat]:
+    """Draw training conversations.
+
+    Args:
+        rng: Random source.
+        count: Rows to draw.
+        plain: Conversations that need no tool; some get tools that they do not use.
+    """
+    world = World(rng)
+    makers: tuple[tuple[float, Callable[[], ToolChat]], ...] = (
+        (10.0, lambda: _call_row(world)),
+        (1.0, lambda: _parallel_row(world)),
+        (1.0, lambda: _sequence_row(world)),
+        (2.2, lambda: _plain_row(world, plain)),
+        (0.6, lambda: _unserved_row(world)),
+    )
+    weights = [w for w, _ in makers]
+    return [rng.choices(makers, weights)[0][1]() for _ in range(count)]
+
+
+def draw_tool_rows(
+    rng: random.Random,
+    tokenizer: PreTrainedTokenizerFast,
+    count: int,
+    plain: Sequence[Sequence[Turn]] = (),
+) -> list[Row]:
+    """Draw training conversations, tokenised: see `draw_tool_chats`."""
+    chats = draw_tool_chats(rng, count, plain)
+    return [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in chats]
+
+
+def offer(
+    world: World, wanted: Sequence[Intent], n_tools: int, *, hard: float = 0.3
+) -> tuple[Schema, ...]:
+    """Tools for a row: those that are wanted and others, in any order."""
+    rng = world.rng
+    tools = {i.name: i.tool for i in wanted}
+    topics = {i.topic for i in wanted}
+    for _ in range(60):
+        if len(tools) >= n_tools:
+            break
+        other = any_intent(world)
+        if rng.random() < hard:
+            other = _alike(world, wanted[0]) or other
+        if other.topic in topics or other.name in tools:
+            continue
+        topics.add(other.topic)
+        tools[other.name] = other.tool
+    listed = list(tools.values())
+    rng.shuffle(listed)
+    return tuple(listed)
+
+
+def _alike(world: World, wanted: Intent) -> Intent | None:
+    """A tool of the same family, so that the choice is harder."""
+    if " " in wanted.topic and not wanted.topic.startswith("form"):
+        return record_intent(world)
+    for _ in range(12):
+        other = topic_intent(world, draw_topic(world), chinese=wanted.chinese)
+        if other.task == wanted.task:
+            return other
+    return None
+
+
+def _n_tools(world: World) -> int:
+    return world.rng.choices((1, 2, 3, 4, 5, 6, 8), (4, 4, 3, 2.5, 1.2, 0.8, 0.6))[0]
+
+
+def _open(world: World, question: str) -> list[dict[str, Any]]:
+    messages = [{"role": "user", "content": question}]
+    if world.rng.random() < 0.25:
+        messages.insert(0, {"role": "system", "content": world.rng.choice(_SYSTEM_PROMPTS)})
+    return messages
+
+
+def _says_calls(*intents: Intent) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": i.name, "arguments": i.arguments}} for i in intents
+    ]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _call_row(world: World) -> ToolChat:
+    rng = world.rng
+    intent = any_intent(world)
+    tools = offer(world, [intent], _n_tools(world))
+    messages = _open(world, _dress(world, intent.question))
+    messages.append(_says_calls(intent))
+    if rng.random() < 0.55:
+        result, answer, _ = draw_result(world, intent)
+        messages.append({"role": "tool", "content": result})
+        messages.append({"role": "assistant", "content": answer})
+        if rng.random() < 0.12:
+            messages.append({"role": "user", "content": rng.choice(("Thanks.", "谢谢", "Thank you!"))})
+            messages.append({"role": "assistant", "content": rng.choice(("You are welcome.",))})
+    return ToolChat(tuple(messages), tools)
+
+
+def _parallel_row(world: World) -> ToolChat:
+    first, second = _two(world)
+    tools = offer(world, [first, second], world.rng.choice((2, 2, 3, 4)))
+    joint = world.rng.choice((" Also: ", " And ", " And also, ", "\n", " "))
+    messages = _open(world, first.question + joint + second.question)
+    messages.append(_says_calls(first, second))
+    if world.rng.random() < 0.4:
+        found = [draw_result(world, i, fails=0.0) for i in (first, second)]
+        messages += [{"role": "tool", "content": result} for result, _, _ in found]
+        messages.append({"role": "assistant", "content": " ".join(answer for _, answer, _ in found)})
+    return ToolChat(tuple(messages), tools)
+
+
+def _sequence_row(world: World) -> ToolChat:
+    first, second = _two(world)
+    tools = offer(world, [first, second], world.rng.choice((2, 2, 3, 4)))
+    joint = world.rng.choice((" Then ", " After that: ", " Afterwards, "))
+    messages = _open(world, first.question + joint + second.question)
+    answers = []
+    for intent in (first, second):
+        result, answer, _ = draw_result(world, intent, fails=0.0)
+        answers.append(answer)
+        messages += [_says_calls(intent), {"role": "tool", "content": result}]
+    messages.append({"role": "assistant", "content": answers[-1]})
+    return ToolChat(tuple(messages), tools)
+
+
+def _two(world: World) -> tuple[Intent, Intent]:
+    first = any_intent(world)
+    while True:
+        second = any_intent(world)
+        if second.topic != first.topic and second.name != first.name:
+            return first, second
+
+
+def _plain_row(world: World, plain: Sequence[Sequence[Turn]]) -> ToolChat:
+    rng = world.rng
+    turns = [_own_plain(world)]
+    if plain and rng.random() < 0.75:
+        turns = list(rng.choice(plain))
+    helper = any_intent(world)
+    tools = offer(world, [helper], _n_tools(world)) if rng.random() < 0.85 else ()
+    messages = _open(world, turns[0][0])
+    for index, (question, answer) in enumerate(turns):
+        if index:
+            messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
+    if tools and rng.random() < 0.25:
+        messages.append({"role": "user", "content": helper.question})
+        messages.append(_says_calls(helper))
+    return ToolChat(tuple(messages), tools)
+
+
+def _own_plain(world: World) -> Turn:
+    question, answer = world.rng.choice(_PLAIN)
+    word = item(world, chinese="我" in question)
+    name = person(world, chinese=False)
+    return tuple(t.replace("{w}", word).replace("{p}", name) for t in (question, answer))  # type: ignore[return-value]
+
+
+def _unserved_row(world: World) -> ToolChat:
+    rng = world.rng
+    intent = any_intent(world)
+    tools = [t for t in offer(world, [intent], rng.choice((2, 3, 4)), hard=0.0) if t is not intent.tool]
+    messages = _open(world, intent.question)
+    answer = rng.choice(_NO_TOOL_ZH if intent.chinese else _NO_TOOL)
+    messages.append({"role": "assistant", "content": answer})
+    return ToolChat(tuple(messages), tuple(tools))
+
+
+def _dress(world: World, question: str) -> str:
+    """Sometimes say more than the wish."""
+    rng = world.rng
+    share = rng.random()
+    if world.test or share < 0.7 or "[" in question:
+        return question
+    lead = ("Please help me. ", "Hi! ", "OK, next. ", "I have a question. ", "Quick one: ", "你好，")
+    tail = (" Thanks!", " Use the tool.", " Please.", " Use a tool if needed.", " It is urgent.")
+    return rng.choice(lead) + question if share < 0.85 else question + rng.choice(tail)
+
+
+def draw_result(
+    world: World, intent: Intent, fails: float = 0.12
+) -> tuple[str, str, tuple[str, ...]]:
+    """A tool's result, the answer that uses it, and what the answer must hold."""
+    rng = world.rng
+    if rng.random() < fails:
+        problem = rng.choice(_ERRORS) if rng.random() < 0.6 else latin_span(world).lower()
+        shown = rng.choice(("Error: {e}", '{{"error": "{e}"}}', "ERROR {e}", "failed: {e}")).format(e=problem)
+        said = f"工具出错了：{problem}。" if intent.chinese else f"The tool failed: {problem}."
+        return shown, said, (problem,)
+    value = _result_value(world)
+    form = rng.random()
+    if form < 0.45:
+        return value, _tell(intent, value), (value,)
+    if form < 0.7:
+        key = rng.choice((intent.thing.replace(" ", "_"), "result", "value", "output"))
+        held: Any = int(value) if value.lstrip("-").isdigit() else value
+        return dump_json({key: held}), _tell(intent, value), (value,)
+    if form < 0.85:
+        return _two_fields(world, intent, value)
+    sentence = rng.choice(("It is {v}.", "Done: {v}", "OK, {v}", "found {v}", "{v} (updated)"))
+    return sentence.format(v=value), _tell(intent, value), (value,)
+
+
+def _tell(intent: Intent, value: str) -> str:
+    if intent.chinese:
+        return f"{intent.thing}是{value}。"
+    return f"The {intent.thing} is {value}."
+
+
+def _two_fields(world: World, intent: Intent, value: str) -> tuple[str, str, tuple[str, ...]]:
+    key, more = world.make(any_word), _result_value(world)
+    result = dump_json({intent.thing.replace(" ", "_"): value, key: more})
+    if intent.chinese:
+        return result, f"{intent.thing}是{value}，{key}是{more}。", (value, more)
+    return result, f"The {intent.thing} is {value} and the {key} is {more}.", (value, more)
+
+
+def _result_value(world: World) -> str:
+    rng = world.rng
+    kind = rng.random()
+    if kind < 0.35:
+        return str(integer(world))
+    if kind < 0.45:
+        return f"{abs(integer(world)) % 1000}.{rng.randrange(100)}"
+    if kind < 0.55:
+        return f"{abs(integer(world)) % 500} {rng.choice(('degrees', 'km', 'kg', 'EUR', 'minutes', '%'))}"
+    if kind < 0.65:
+        return f"{rng.randrange(24):02d}:{rng.randrange(60):02d}"
+    if kind < 0.72:
+        return item(world, chinese=True)
+    return latin_span(world)
+
+
+def test_cases(task: str, n: int, seed: int) -> list[ToolCase]:
+    """Draw held-out cases of a task: words, values, wording and names are of the test side."""
+    rng = random.Random(f"{task}/{seed}")  # noqa: S311
+    world = World(rng, test=True)
+    return [_CASES[task](world, task) for _ in range(n)]
+
+
+test_cases.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def _case(world: World, task: str, intent: Intent, n_tools: int, **more: Any) -> ToolCase:
+    tools = list(offer(world, [intent], n_tools))
+    messages = _open(world, intent.question)
+    call = {"name": intent.name, "arguments": intent.arguments}
+    return ToolCase(task, tools, messages, call, script=intent.script, **more)
+
+
+def _copy_case(world: World, task: str) -> ToolCase:
+    wanted = {"place": ("place", "item")}.get(task, (task,))
+    while True:
+        intent = any_intent(world)
+        if task == "integer" and world.rng.random() < 0.5:
+            intent = number_intent(world)
+        if intent.task in wanted and (task != "quoted" or len(intent.arguments) == 1):
+            return _case(world, task, intent, world.rng.choice((1, 1, 1, 2, 2)))
+
+
+def _choose_case(world: World, task: str) -> ToolCase:
+    low, high = (2, 4) if task == "choose" else (5, 8)
+    rng = world.rng
+    makers = (
+        lambda: topic_intent(world, draw_topic(world), chinese=rng.random() < 0.25),
+        lambda: record_intent(world),
+        lambda: lexical_intent(world),
+    )
+    intent = rng.choices(makers, (6, 2, 2))[0]()
+    return _case(world, task, intent, rng.randint(low, high))
+
+
+def _plain_case(world: World, task: str) -> ToolCase:
+    question = world.rng.choice(_PLAIN_TEST)
+    question = question.replace("{w}", item(world, chinese=False)).replace(
+        "{p}", person(world, chinese=False)
+    )
+    tools = list(offer(world, [any_intent(world)], world.rng.choice((1, 2, 3, 4))))
+    return ToolCase(task, tools, _open(world, question))
+
+
+def _result_case(world: World, task: str) -> ToolCase:
+    intent = any_intent(world)
+    while intent.task == "form":
+        intent = any_intent(world)
+    case = _case(world, task, intent, world.rng.choice((1, 2, 3)))
+    result, _, held = draw_result(world, intent)
+    messages = [*case.messages, _says_calls(intent), {"role": "tool", "content": result}]
+    return ToolCase(task, case.tools, messages, None, held)
+
+
+_CASES: dict[str, Callable[[World, str], ToolCase]] = {
+    "integer": _copy_case, "quoted": _copy_case, "place": _copy_case, "attachment": _copy_case,
+    "plain": _plain_case, "result": _result_case, "choose": _choose_case,
+    "choose_many": _choose_case,
+}  # fmt: skip
+
