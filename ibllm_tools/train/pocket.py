@@ -58,15 +58,17 @@ DEFAULT_MINUTES = 80.0
 class PocketSchedules:
     """Steps and rates of every stage; the defaults take about 80 minutes on two CPU cores."""
 
-    language: Schedule = field(default_factory=lambda: Schedule(2000, 2e-3, 50, decay_from=0.5))
+    language: Schedule = field(
+        default_factory=lambda: Schedule(7500, 2e-3, 50, decay_from=0.45, save_every=500)
+    )
     photos: Schedule = field(
         default_factory=lambda: Schedule(
             1500, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.05
         )
     )
-    audio: Schedule = field(default_factory=lambda: Schedule(900, 1.5e-3, muon_lr=0.02))
-    point: Schedule = field(default_factory=lambda: Schedule(1000, 1e-3, muon_lr=0.02))
-    depth: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3))
+    audio: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3, muon_lr=0.02))
+    point: Schedule = field(default_factory=lambda: Schedule(700, 1e-3, muon_lr=0.02))
+    depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
     instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50, save_every=50))
 
