@@ -38,6 +38,8 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         use_cache_by_default: Whether a visual cache, if there is one, is used unless a call
             says otherwise.
         cache_k, cache_temperature, cache_weight, cache_form: Settings of the visual cache.
+        cache_before_mixing: Whether the cache blends each medium before they are mixed, so that
+            retrieval cannot pull a mix to one side. False blends the mix, as released.
         base_llm: Name or path of the base LLM, for a save of the adapter only.
         base_encoder: Name or path of a model folder to take the encoder from.
         base_adapter: Name or path of a model folder whose adapter has the weights that this
@@ -69,6 +71,7 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         cache_temperature: float = 20.0,
         cache_weight: float = 0.5,
         cache_form: Literal["code", "paper"] = "code",
+        cache_before_mixing: bool = False,
         base_llm: str | None = None,
         base_encoder: str | None = None,
         base_adapter: str | None = None,
@@ -92,6 +95,7 @@ class ImageBindLLMConfig(PretrainedConfig):  # type: ignore[misc]
         self.cache_temperature = cache_temperature
         self.cache_weight = cache_weight
         self.cache_form = cache_form
+        self.cache_before_mixing = cache_before_mixing
         self.base_llm = base_llm
         self.base_encoder = base_encoder
         self.base_adapter = base_adapter

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.mix import mix
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ibllm_tools.encoder import ImageBind
     from ibllm_tools.model.configuration import ImageBindLLMConfig
     from ibllm_tools.preprocess import MediaBatch
@@ -20,9 +23,19 @@ POINT_DIVISOR = 5.0
 WEIGHT_EPS = 1e-6
 
 
-def mixed_features(batch: MediaBatch, encoder: ImageBind) -> Tensor:
-    """Encode and mix a batch that has media: (B, joint); rows without media are zeros."""
+def mixed_features(
+    batch: MediaBatch, encoder: ImageBind, refine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Encode and mix a batch that has media: (B, joint); rows without media are zeros.
+
+    Args:
+        batch: Preprocessed media.
+        encoder: The encoder.
+        refine: Changes unit vectors (K, joint) of single media before they are mixed.
+    """
     embeddings = [encoder.encode(name, x) for name, x in batch.inputs.items()]
+    if refine is not None:
+        embeddings = [refine(F.normalize(x.float(), dim=-1)).to(x.dtype) for x in embeddings]
     weights = [batch.weights[name] for name in batch.inputs]
     rows = [batch.rows[name] for name in batch.inputs]
     return mix(embeddings, weights, rows, batch.n_rows)

@@ -35,6 +35,7 @@ def save_pocket(
         settings: Defaults of the visual cache; None turns it off by default.
     """
     model.config.use_cache_by_default = settings is not None
+    model.config.cache_before_mixing = True
     if settings is not None:
         model.config.cache_k = settings.k
         model.config.cache_temperature = settings.temperature

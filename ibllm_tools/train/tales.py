@@ -14,8 +14,8 @@ _STORIES = (
         "In the evening {who} went home happy."
     ),
     (
-        "{Who} had a dream about {a}. In the dream, the {n} {scene}. {sound} Then {who} woke up and "
-        "laughed."
+        "{Who} had a dream about {a}. In the dream, the {n} {scene}. {sound} "
+        "Then {who} woke up and laughed."
     ),
     (
         "Last summer {who} looked for {a} everywhere. At last it was there, {place}. {use} "
