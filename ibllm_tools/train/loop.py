@@ -141,9 +141,12 @@ class Optimizers:
         return [optimizer.state_dict() for optimizer in self.all]
 
     def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
-        """Take over what a checkpoint held."""
+        """Take over what a checkpoint held; the rates are those of the schedule."""
         for optimizer, part in zip(self.all, state, strict=True):
+            peaks = [group["peak"] for group in optimizer.param_groups]
             optimizer.load_state_dict(part)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak
 
 
 def run_stage(

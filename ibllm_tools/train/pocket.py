@@ -63,7 +63,7 @@ class PocketSchedules:
     )
     photos: Schedule = field(
         default_factory=lambda: Schedule(
-            1500, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.05
+            1700, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.03
         )
     )
     audio: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3, muon_lr=0.02))
