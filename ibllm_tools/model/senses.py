@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -90,12 +90,14 @@ class Senses:
         has_media = batch.has_media.to(self.device)
         if not batch.inputs:
             return torch.zeros(batch.n_rows, self.config.joint_dim, device=self.device), has_media
-        features = mixed_features(batch, self._encoder).to(self.device)
         settings = self._cache_settings(cache)
-        if settings is not None:
-            blended = self._required_cache.blend(features, settings)
-            features = torch.where(has_media[:, None], blended, features)
-        return features, has_media
+        if settings is None:
+            return mixed_features(batch, self._encoder).to(self.device), has_media
+        blend = partial(self._cache_of(settings).blend, settings=settings)
+        if self.config.cache_before_mixing:
+            return mixed_features(batch, self._encoder, blend).to(self.device), has_media
+        features = mixed_features(batch, self._encoder).to(self.device)
+        return torch.where(has_media[:, None], blend(features), features), has_media
 
     @torch.no_grad()
     def image_embeds(self, batch: MediaBatch, cache: CacheSettings | bool | None = False) -> Tensor:
@@ -115,7 +117,7 @@ class Senses:
         if settings is None:
             return total
         length = total.norm(dim=-1, keepdim=True)
-        blended = self._required_cache.blend(total / length, settings)
+        blended = self._cache_of(settings).blend(total / length, settings)
         rescaled: Tensor = blended * length
         return rescaled
 
@@ -128,8 +130,12 @@ class Senses:
             )
         return self.encoder
 
-    @property
-    def _required_cache(self) -> VisualCache:
+    def _cache_of(self, settings: CacheSettings) -> VisualCache:
+        """The model's own cache, or the one that the settings name."""
+        if settings.folder is not None:
+            from ibllm_tools.cache import open_cache
+
+            return open_cache(settings.folder)
         if self.cache is None:
             raise ConfigurationError(
                 "this model has no visual cache; set model.cache = VisualCache.load(FOLDER), "

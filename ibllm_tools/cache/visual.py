@@ -1,8 +1,7 @@
-"""The visual cache: pulls the embedding of any modality towards those of images.
+"""`VisualCache`: retrieval from image embeddings, and the blend with what was retrieved.
 
-```
 query (B, D) ── top k by inner product ── weighted average ── blended with the query (B, D)
-```
+
 The vectors lie in a FAISS index: exact for up to some hundred thousand, inverted lists of bytes
 (`VisualCache.compressed`), read from disk as needed, for millions.
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import threading
 from dataclasses import asdict, dataclass
@@ -28,11 +28,11 @@ from ibllm_tools.errors import CheckpointError, ConfigurationError
 
 FORMS = ("code", "paper")
 _KINDS = ("exact", "compressed", "faiss")
-_SETTINGS_FILE = "cache.json"
+SETTINGS_FILE = "cache.json"
 _VECTORS_FILE = "vectors.safetensors"
-_INDEX_FILE = "index.faiss"
+INDEX_FILE = "index.faiss"
 _ADD_ROWS = 1 << 16
-_TRAIN_ROWS_PER_LIST = 64
+TRAIN_ROWS_PER_LIST = 64
 _READ_SLACK_BYTES = 1 << 20
 _SOURCE_LINE = re.compile(r"^Error in .* at \S+:\d+: (Error: )?")
 _reading = threading.Lock()
@@ -49,12 +49,14 @@ class CacheSettings:
         form: "code" is what the released program computes: the average by softmax(t · sim) is
             normalised, blended, and the result normalised. "paper" is Eq. 4: the sum weighted
             by the similarities themselves, blended, and not normalised.
+        folder: Of another cache than the model's own, as `ibllm cache build` writes it.
     """
 
     k: int = 10
     temperature: float = 20.0
     weight: float = 0.5
     form: Literal["code", "paper"] = "code"
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings without a meaning.
@@ -74,7 +76,7 @@ class CacheSettings:
             raise ConfigurationError(f"cache form: found {self.form!r}, expected one of {FORMS}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as values that JSON can hold."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
 
@@ -93,15 +95,16 @@ class VisualCache:
         Raises:
             ConfigurationError: The vectors are not a finite table.
         """
-        units = _unit_rows(vectors)
-        index = _faiss().IndexFlatIP(units.shape[1])
+        units = unit_rows(vectors)
+        index = load_faiss().IndexFlatIP(units.shape[1])
         index.add(units)
         self._index, self._kind = index, "exact"
+        self._folder: Path | None = None
 
     @classmethod
-    def _around(cls, index: Any, kind: str) -> VisualCache:
+    def _around(cls, index: Any, kind: str, folder: Path | None = None) -> VisualCache:
         cache = cls.__new__(cls)
-        cache._index, cache._kind = index, kind
+        cache._index, cache._kind, cache._folder = index, kind, folder
         return cache
 
     @classmethod
@@ -120,18 +123,12 @@ class VisualCache:
 
         Source: IVF with an 8-bit scalar quantiser (Douze et al., "The Faiss library", 2024).
         """
-        n, dim = _table_shape(vectors)
-        n_lists = n_lists or max(1, min(int(4 * n**0.5), n // 39))
-        if n < n_lists:
-            raise ConfigurationError(
-                f"n_lists: found {n_lists} for {n} vectors, expected at most {n}"
-            )
-        faiss = _faiss()
-        index = faiss.index_factory(dim, f"IVF{n_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        step = max(1, n // (n_lists * _TRAIN_ROWS_PER_LIST))
-        index.train(_unit_rows(vectors[::step]))
+        n, _ = _table_shape(vectors)
+        n_lists = choose_lists(n, n_lists)
+        step = max(1, n // (n_lists * TRAIN_ROWS_PER_LIST))
+        index = train_index(vectors[::step], n_lists)
         for first in range(0, n, _ADD_ROWS):
-            index.add(_unit_rows(vectors[first : first + _ADD_ROWS]))
+            index.add(unit_rows(vectors[first : first + _ADD_ROWS]))
         index.nprobe = min(n_probe, n_lists)
         return cls._around(index, "compressed")
 
@@ -213,13 +210,15 @@ class VisualCache:
         if self._kind == "exact":
             vectors = torch.from_numpy(self._index.reconstruct_n(0, len(self)))
             save_file({"vectors": vectors.to(dtype)}, folder / _VECTORS_FILE)
-        else:
-            _faiss().write_index(self._index, str(folder / _INDEX_FILE))
+        elif self._folder is None:
+            load_faiss().write_index(self._index, str(folder / INDEX_FILE))
+        elif self._folder.resolve() != folder.resolve():  # its lists lie there, not in memory
+            shutil.copyfile(self._folder / INDEX_FILE, folder / INDEX_FILE)
         settings = {"kind": self._kind, "count": len(self), "dim": self.dim}
         if self._kind == "compressed":
             settings["n_probe"] = self._index.nprobe
         text = json.dumps(settings, indent=2) + "\n"
-        (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> VisualCache:
@@ -229,22 +228,23 @@ class VisualCache:
             CheckpointError: A file is missing, damaged, or does not fit the others.
         """
         folder = Path(folder)
-        settings = _read_settings(folder / _SETTINGS_FILE)
+        settings = _read_settings(folder / SETTINGS_FILE)
         if settings.get("kind") == "exact":
             vectors = _read_vectors(folder / _VECTORS_FILE)
-            index = _faiss().IndexFlatIP(vectors.shape[1])
+            index = load_faiss().IndexFlatIP(vectors.shape[1])
             index.add(vectors)
         else:
-            index = _read_index(folder / _INDEX_FILE, mapped=settings.get("kind") == "compressed")
+            index = _read_index(folder / INDEX_FILE, mapped=settings.get("kind") == "compressed")
             if settings.get("n_probe"):
                 index.nprobe = int(settings["n_probe"])
         found, expected = (index.ntotal, index.d), (settings.get("count"), settings.get("dim"))
         if found != expected:
             raise CheckpointError(
-                f"{folder}: found {found[0]} vectors of width {found[1]}, but {_SETTINGS_FILE} "
+                f"{folder}: found {found[0]} vectors of width {found[1]}, but {SETTINGS_FILE} "
                 f"says {expected[0]} of {expected[1]}; build the cache again"
             )
-        return cls._around(index, str(settings["kind"]))
+        kind = str(settings["kind"])
+        return cls._around(index, kind, folder if kind == "compressed" else None)
 
     @classmethod
     def from_faiss(cls, path: str | Path) -> VisualCache:
@@ -260,6 +260,39 @@ class VisualCache:
         return cls._around(index, "exact" if type(index).__name__ == "IndexFlatIP" else "faiss")
 
 
+@lru_cache(maxsize=4)
+def _opened(folder: Path, _changed_ns: int) -> VisualCache:
+    return VisualCache.load(folder)
+
+
+def open_cache(folder: str | Path) -> VisualCache:
+    """Open a cache, or return the one that this process has open; see `VisualCache.load`."""
+    path = Path(folder).expanduser().resolve()
+    settings = path / SETTINGS_FILE
+    return _opened(path, settings.stat().st_mtime_ns if settings.is_file() else 0)
+
+
+def choose_lists(n: int, n_lists: int | None) -> int:
+    """The number of inverted lists for `n` vectors; about 4 · sqrt(n) by default.
+
+    Raises:
+        ConfigurationError: There are fewer vectors than lists.
+    """
+    n_lists = n_lists or max(1, min(int(4 * n**0.5), n // 39))
+    if n < n_lists:
+        raise ConfigurationError(f"n_lists: found {n_lists} for {n} vectors, expected at most {n}")
+    return n_lists
+
+
+def train_index(sample: Tensor | NDArray[Any], n_lists: int) -> Any:
+    """Make an empty index of inverted lists of bytes, trained on a sample (n, D)."""
+    faiss = load_faiss()
+    layout = f"IVF{n_lists},SQ8"
+    index = faiss.index_factory(sample.shape[1], layout, faiss.METRIC_INNER_PRODUCT)
+    index.train(unit_rows(sample))
+    return index
+
+
 def _sorted_hits(
     rows: Tensor, ids: Tensor, vectors: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,7 +305,7 @@ def _sorted_hits(
     return similarities.to(device), ids.take_along_dim(order, 1).to(device), vectors.to(device)
 
 
-def _table_shape(vectors: Tensor | NDArray[np.float32]) -> tuple[int, int]:
+def _table_shape(vectors: Tensor | NDArray[Any]) -> tuple[int, int]:
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise ConfigurationError(
             f"visual cache: found vectors of shape {tuple(vectors.shape)}, expected (count, width)"
@@ -280,7 +313,7 @@ def _table_shape(vectors: Tensor | NDArray[np.float32]) -> tuple[int, int]:
     return int(vectors.shape[0]), int(vectors.shape[1])
 
 
-def _unit_rows(vectors: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(vectors: Tensor | NDArray[Any]) -> NDArray[np.float32]:
     """Return normalised float32 rows, in C order."""
     _table_shape(vectors)
     table = torch.as_tensor(vectors).detach().float().cpu()
@@ -322,7 +355,7 @@ def _read_index(path: Path, *, mapped: bool) -> Any:
     """Read a FAISS file; it cannot ask for more memory than it is long."""
     if not path.is_file():
         raise CheckpointError(f"{path}: not a file; expected a FAISS index such as knn.index")
-    faiss = _faiss()
+    faiss = load_faiss()
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if mapped else 0
     with _reading:
         before = _limit_allocation(faiss, path.stat().st_size + _READ_SLACK_BYTES)
@@ -353,7 +386,7 @@ def _limit_allocation(faiss: Any, n_bytes: int | None) -> int | None:
 
 
 @lru_cache(maxsize=1)
-def _faiss() -> Any:
+def load_faiss() -> Any:
     """Import FAISS after torch; on macOS their two OpenMP runtimes must not both start threads."""
     import faiss
 
