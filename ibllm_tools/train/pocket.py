@@ -70,7 +70,7 @@ class PocketSchedules:
     point: Schedule = field(default_factory=lambda: Schedule(700, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(1300, 1.5e-3, 50, save_every=50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(2900, 1.5e-3, 50, save_every=100))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
@@ -108,8 +108,8 @@ class PocketOptions:
     other_batch: int = 64
     held_out: float = 0.04
     cache_size: int = 3000
-    n_talks: int = 24_000
-    n_bare: int = 8_000
+    n_talks: int = 30_000
+    n_bare: int = 9_000
 
 
 @dataclass(frozen=True)
