@@ -117,12 +117,20 @@ def _copy_span(rng: random.Random, tokens: DrillTokens, longest: int) -> Row:
     name, key = tokens.words(rng, 2), tokens.words(rng, 1)
     quoted = [g['"'], *span, g['"']]
     tool = [of[SYSTEM], of[TOOL_MARKS[0]], *name, g["("], *key, g[")"], of[END]]
-    call = [of[CALL], of[NAME_OPENS], *name, of[ARGUMENTS_OPEN], g['"'], *key, g['"'], g[":"], g[" "]]
+    call = [
+        of[CALL],
+        of[NAME_OPENS],
+        *name,
+        of[ARGUMENTS_OPEN],
+        g['"'],
+        *key,
+        g['"'],
+        g[":"],
+        g[" "],
+    ]
     asked = [of[USER], *before, *quoted, *after, of[END], of[ASSISTANT]]
     closing = [g["}"], g["}"], of[END]]
-    return _join(
-        [([of[BOS], *tool, *asked], False), (call, True), (quoted, True), (closing, True)]
-    )
+    return _join([([of[BOS], *tool, *asked], False), (call, True), (quoted, True), (closing, True)])
 
 
 def _choose_tool(rng: random.Random, tokens: DrillTokens, longest: int) -> Row:

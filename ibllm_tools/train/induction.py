@@ -21,6 +21,7 @@ heads for marks and votes are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def _divide(width: int) -> _Parts:
     edges.append(edges[-1] + (edges[-1] - edges[-2]))
     if edges[-1] > width:
         raise ValueError(f"width {width} is too small to divide; at least 64 is needed")
-    return _Parts(*(slice(a, b) for a, b in zip(edges, edges[1:], strict=False)))
+    return _Parts(*(slice(a, b) for a, b in pairwise(edges)))
 
 
 class _Heads:
@@ -207,7 +208,9 @@ class _Heads:
             value[self.dim - 1 - i, read] = 1.0
             output[write, self.dim - 1 - i] = 1.0
 
-    def _bias(self, query: Tensor, key: Tensor, asks: int, logits: dict[int, float], first: int = 0) -> None:
+    def _bias(
+        self, query: Tensor, key: Tensor, asks: int, logits: dict[int, float], first: int = 0
+    ) -> None:
         for i, (flag, logit) in enumerate(logits.items(), first):
             pair = self.slow[len(self.slow) - 1 - i % 2]
             size = logit * self.scale / (FLAG * FLAG)
@@ -249,7 +252,13 @@ def _scale_weights(model: LlamaForCausalLM) -> None:
     width = model.config.hidden_size
     for layer in model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
+        for linear in (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            mlp.gate_proj,
+            mlp.up_proj,
+        ):
             linear.weight.normal_(0.0, width**-0.5)
         attention.o_proj.weight.normal_(0.0, 0.1 * width**-0.5)
         mlp.down_proj.weight.zero_()

@@ -138,7 +138,11 @@ def pick_instructions(
     for row in rows:
         question = row["instruction"] + ("\n" + row["input"] if row["input"] else "")
         size = len(question) + len(row["output"])
-        if row["kind"] == "instruction" and size <= longest and is_allowed(question + row["output"]):
+        if (
+            row["kind"] == "instruction"
+            and size <= longest
+            and is_allowed(question + row["output"])
+        ):
             turns.append([(question.strip(), row["output"].strip())])
     rng.shuffle(turns)
     return turns[:count]
@@ -171,8 +175,8 @@ class LanguageText:
     def lines(self) -> list[str]:
         """Everything as plain lines; tools weigh little, since their words are made up."""
         lines = [text for turns in self.talks + self.general for turn in turns for text in turn]
-        for chat in self.tools[: len(self.tools) // 4]:
-            lines.append("".join(text for text, _ in render_chat(chat.messages, chat.tools)))
+        shown = self.tools[: len(self.tools) // 4]
+        lines += ["".join(text for text, _ in render_chat(c.messages, c.tools)) for c in shown]
         return lines + self.captions
 
 
@@ -193,7 +197,9 @@ def pool_batches(
     text: LanguageText, tokenizer: PreTrainedTokenizerFast, sizes: LanguageSizes
 ) -> dict[str, list[Batch]]:
     """Tokenise all text and batch each kind by itself."""
-    caption_ids = [[tokenizer.bos_token_id, *encode_text(tokenizer, c + END)] for c in text.captions]
+    caption_ids = [
+        [tokenizer.bos_token_id, *encode_text(tokenizer, c + END)] for c in text.captions
+    ]
     rows = {
         "talks": [Row(*encode_chat(tokenizer, turns)) for turns in text.talks],
         "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
@@ -226,7 +232,9 @@ def weighted_loss(logits: Tensor, batch: Batch, pad: int, prompt_weight: float) 
     """
     targets, labels = batch.ids[:, 1:], batch.labels[:, 1:]
     weights = torch.where(labels != IGNORED, 1.0, prompt_weight * (targets != pad))
-    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none")
+    losses = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
+    )
     return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1.0)
 
 
@@ -250,7 +258,9 @@ def train_language(
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)
         kind = rng.choices(list(chances), list(chances.values()))[0]
-        batch = _drill_batch(rng, tokens, pad, sizes) if kind == "drills" else rng.choice(pools[kind])
+        batch = (
+            _drill_batch(rng, tokens, pad, sizes) if kind == "drills" else rng.choice(pools[kind])
+        )
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
             logits = model(input_ids=batch.ids, use_cache=False).logits
         return weighted_loss(logits, batch, pad, 0.0 if kind == "drills" else PROMPT_WEIGHT)
@@ -267,9 +277,7 @@ def train_language(
     return model.eval(), tokenizer
 
 
-def _drill_batch(
-    rng: random.Random, tokens: DrillTokens, pad: int, sizes: LanguageSizes
-) -> Batch:
+def _drill_batch(rng: random.Random, tokens: DrillTokens, pad: int, sizes: LanguageSizes) -> Batch:
     fitting = [n for n in DRILL_LENGTHS if sizes.batch_tokens % n == 0] or [sizes.batch_tokens]
     length = rng.choice(fitting)
     rows: list[Row] = []

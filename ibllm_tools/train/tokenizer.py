@@ -56,9 +56,7 @@ _TEXT_MACRO = (
     "{%- endmacro %}"
 )
 CHAT_TEMPLATE = (
-    _TYPE_MACRO
-    + _TEXT_MACRO
-    + "{%- set led = messages and messages[0].role == 'system' %}"
+    _TYPE_MACRO + _TEXT_MACRO + "{%- set led = messages and messages[0].role == 'system' %}"
     "{{- '<|bos|>' }}"
     "{%- if tools or led %}{{- '<|system|>' }}"
     "{%- if led %}{{- text(messages[0].content) }}{%- endif %}"
@@ -70,7 +68,7 @@ CHAT_TEMPLATE = (
     "{{- '<|' + message.role + '|>' + text(message.content) }}"
     "{%- for call in message.tool_calls or [] %}{%- set f = call.function or call %}"
     "{%- set given = f.arguments if f.arguments is defined else f.args %}"
-    "{{- '<|call|>{\"name\": \"' ~ f.name ~ '\", \"arguments\": ' }}"
+    '{{- \'<|call|>{"name": "\' ~ f.name ~ \'", "arguments": \' }}'
     "{{- given if given is string else (given or {}) | tojson }}{{- '}' }}"
     "{%- endfor %}"
     "{{- '<|end|>' }}"

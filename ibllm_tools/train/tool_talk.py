@@ -15,18 +15,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.train.text_batches import Row
-from ibllm_tools.train.tokenizer import dump_json, encode_messages
-from ibllm_tools.train.tool_intents import (
-    Intent,
-    Schema,
-    any_intent,
-    draw_topic,
-    lexical_intent,
-    number_intent,
-    record_intent,
-    topic_intent,
-)
-from ibllm_tools.train.tool_words import World, any_word, integer, item, latin_span, person
+from ibllm_tools.train.tokenizer import encode_messages
+from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
+from ibllm_tools.train.tool_results import draw_result
+from ibllm_tools.train.tool_wishes import any_intent, lexical_intent, number_intent, record_intent
+from ibllm_tools.train.tool_words import World, item, person
 
 Turn = tuple[str, str]
 
@@ -65,26 +58,25 @@ TASKS = ("integer", "quoted", "place", "attachment", "plain", "result", "choose"
 _SYSTEM_PROMPTS = (
     "You are a helpful assistant.", "You are Pocket.", "Be brief.", "Use the tools when they help.",
     "Answer in one sentence.", "You help people of a small company.", "You may call tools.",
-    "你是一个有用的助手。", "请使用工具。", "Never guess; look things up.", "You are polite and short.",
+    "你是一个有用的助手。", "请使用工具。", "Never guess; look things up.",
+    "You are polite and short.",
 )  # fmt: skip
 _NO_TOOL = ("I have no tool for that.", "None of my tools can do that.")
 _NO_TOOL_ZH = ("我没有合适的工具。", "我的工具做不到这一点。")
-_ERRORS = (
-    "connection timed out", "not found", "permission denied", "service unavailable",
-    "invalid input", "no such entry", "rate limit exceeded", "unknown location", "out of memory",
-)  # fmt: skip
 _PLAIN: tuple[Turn, ...] = (
     ("Hi!", "Hi! How can I help you?"), ("Good morning", "Good morning! How can I help you?"),
     ("Thank you very much.", "You are welcome."), ("That is all, bye.", "Goodbye!"),
     ("Are you there?", "Yes, I am here."), ("You are great.", "Thank you!"),
-    ("What is two plus two?", "Two plus two is four."), ("I am tired.", "You should rest a little."),
+    ("What is two plus two?", "Two plus two is four."),
+    ("I am tired.", "You should rest a little."),
     ("早上好", "早上好！有什么可以帮你？"), ("谢谢你", "不客气。"), ("再见", "再见！"),
     ("你会做什么？", "我能回答问题，也能使用工具。"), ("I like music.", "Music is nice."),
     ("My name is {p}.", "Nice to meet you, {p}."), ("I am {p}.", "Hello, {p}!"),
     ("Write a line about a {w}.", "The {w} is quiet, the day is long."),
     ("Say {w}.", "{w}"), ("Repeat after me: {w}", "{w}"), ("I have a {w}.", "That is a nice {w}."),
     ("我有一个{w}。", "你的{w}真不错。"), ("Do you like the {w}?", "Yes, I like the {w}."),
-    ("Who are you?", "I am Pocket, a very small model."), ("Why is the sky blue?", "Air scatters blue light most."),
+    ("Who are you?", "I am Pocket, a very small model."),
+    ("Why is the sky blue?", "Air scatters blue light most."),
 )  # fmt: skip
 _PLAIN_TEST: tuple[str, ...] = (
     "Hello there!", "How are you today?", "Thanks a lot!", "What is your name?", "See you later.",
@@ -175,7 +167,8 @@ def _open(world: World, question: str) -> list[dict[str, Any]]:
 
 def _says_calls(*intents: Intent) -> dict[str, Any]:
     calls = [
-        {"type": "function", "function": {"name": i.name, "arguments": i.arguments}} for i in intents
+        {"type": "function", "function": {"name": i.name, "arguments": i.arguments}}
+        for i in intents
     ]
     return {"role": "assistant", "content": "", "tool_calls": calls}
 
@@ -191,7 +184,9 @@ def _call_row(world: World) -> ToolChat:
         messages.append({"role": "tool", "content": result})
         messages.append({"role": "assistant", "content": answer})
         if rng.random() < 0.12:
-            messages.append({"role": "user", "content": rng.choice(("Thanks.", "谢谢", "Thank you!"))})
+            messages.append(
+                {"role": "user", "content": rng.choice(("Thanks.", "谢谢", "Thank you!"))}
+            )
             messages.append({"role": "assistant", "content": rng.choice(("You are welcome.",))})
     return ToolChat(tuple(messages), tools)
 
@@ -205,7 +200,9 @@ def _parallel_row(world: World) -> ToolChat:
     if world.rng.random() < 0.4:
         found = [draw_result(world, i, fails=0.0) for i in (first, second)]
         messages += [{"role": "tool", "content": result} for result, _, _ in found]
-        messages.append({"role": "assistant", "content": " ".join(answer for _, answer, _ in found)})
+        messages.append(
+            {"role": "assistant", "content": " ".join(answer for _, answer, _ in found)}
+        )
     return ToolChat(tuple(messages), tools)
 
 
@@ -259,7 +256,9 @@ def _own_plain(world: World) -> Turn:
 def _unserved_row(world: World) -> ToolChat:
     rng = world.rng
     intent = any_intent(world)
-    tools = [t for t in offer(world, [intent], rng.choice((2, 3, 4)), hard=0.0) if t is not intent.tool]
+    tools = [
+        t for t in offer(world, [intent], rng.choice((2, 3, 4)), hard=0.0) if t is not intent.tool
+    ]
     messages = _open(world, intent.question)
     answer = rng.choice(_NO_TOOL_ZH if intent.chinese else _NO_TOOL)
     messages.append({"role": "assistant", "content": answer})
@@ -272,63 +271,16 @@ def _dress(world: World, question: str) -> str:
     share = rng.random()
     if world.test or share < 0.7 or "[" in question:
         return question
-    lead = ("Please help me. ", "Hi! ", "OK, next. ", "I have a question. ", "Quick one: ", "你好，")
+    lead = (
+        "Please help me. ",
+        "Hi! ",
+        "OK, next. ",
+        "I have a question. ",
+        "Quick one: ",
+        "你好，",
+    )
     tail = (" Thanks!", " Use the tool.", " Please.", " Use a tool if needed.", " It is urgent.")
     return rng.choice(lead) + question if share < 0.85 else question + rng.choice(tail)
-
-
-def draw_result(
-    world: World, intent: Intent, fails: float = 0.12
-) -> tuple[str, str, tuple[str, ...]]:
-    """A tool's result, the answer that uses it, and what the answer must hold."""
-    rng = world.rng
-    if rng.random() < fails:
-        problem = rng.choice(_ERRORS) if rng.random() < 0.6 else latin_span(world).lower()
-        shown = rng.choice(("Error: {e}", '{{"error": "{e}"}}', "ERROR {e}", "failed: {e}")).format(e=problem)
-        said = f"工具出错了：{problem}。" if intent.chinese else f"The tool failed: {problem}."
-        return shown, said, (problem,)
-    value = _result_value(world)
-    form = rng.random()
-    if form < 0.45:
-        return value, _tell(intent, value), (value,)
-    if form < 0.7:
-        key = rng.choice((intent.thing.replace(" ", "_"), "result", "value", "output"))
-        held: Any = int(value) if value.lstrip("-").isdigit() else value
-        return dump_json({key: held}), _tell(intent, value), (value,)
-    if form < 0.85:
-        return _two_fields(world, intent, value)
-    sentence = rng.choice(("It is {v}.", "Done: {v}", "OK, {v}", "found {v}", "{v} (updated)"))
-    return sentence.format(v=value), _tell(intent, value), (value,)
-
-
-def _tell(intent: Intent, value: str) -> str:
-    if intent.chinese:
-        return f"{intent.thing}是{value}。"
-    return f"The {intent.thing} is {value}."
-
-
-def _two_fields(world: World, intent: Intent, value: str) -> tuple[str, str, tuple[str, ...]]:
-    key, more = world.make(any_word), _result_value(world)
-    result = dump_json({intent.thing.replace(" ", "_"): value, key: more})
-    if intent.chinese:
-        return result, f"{intent.thing}是{value}，{key}是{more}。", (value, more)
-    return result, f"The {intent.thing} is {value} and the {key} is {more}.", (value, more)
-
-
-def _result_value(world: World) -> str:
-    rng = world.rng
-    kind = rng.random()
-    if kind < 0.35:
-        return str(integer(world))
-    if kind < 0.45:
-        return f"{abs(integer(world)) % 1000}.{rng.randrange(100)}"
-    if kind < 0.55:
-        return f"{abs(integer(world)) % 500} {rng.choice(('degrees', 'km', 'kg', 'EUR', 'minutes', '%'))}"
-    if kind < 0.65:
-        return f"{rng.randrange(24):02d}:{rng.randrange(60):02d}"
-    if kind < 0.72:
-        return item(world, chinese=True)
-    return latin_span(world)
 
 
 def test_cases(task: str, n: int, seed: int) -> list[ToolCase]:
@@ -394,4 +346,3 @@ _CASES: dict[str, Callable[[World, str], ToolCase]] = {
     "plain": _plain_case, "result": _result_case, "choose": _choose_case,
     "choose_many": _choose_case,
 }  # fmt: skip
-
