@@ -14,8 +14,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from ibllm_tools.train import talk_facts
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.talk_facts import Turn, compare_turn, knowledge_turn, translate_turn
+from ibllm_tools.train.talk_facts import Turn, translate_turn
+from ibllm_tools.train.talk_pairs import compare_turn, two_turn
 from ibllm_tools.train.talk_seen import (
     Scene,
     about_turn,
@@ -149,6 +151,14 @@ def knowledge_talk(rng: random.Random, facts: Sequence[Fact]) -> list[Turn]:
     if share < 0.7:
         return [knowledge_turn(rng, facts, chinese), knowledge_turn(rng, facts, chinese)]
     return _named_talk(rng, facts, chinese)
+
+
+def knowledge_turn(rng: random.Random, facts: Sequence[Fact], chinese: bool) -> Turn:
+    """A question about one or two concepts that it names, so that no media are needed."""
+    if rng.random() < 0.22 and len(facts) > 1:
+        first, second = rng.sample(list(facts), 2)
+        return two_turn(rng, first, second, chinese=chinese)
+    return talk_facts.knowledge_turn(rng, facts, chinese)
 
 
 def _named_talk(rng: random.Random, facts: Sequence[Fact], chinese: bool) -> list[Turn]:

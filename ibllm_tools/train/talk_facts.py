@@ -1,6 +1,6 @@
 """What is told about a concept, and questions about concepts that need no media.
 
-Place, sound, use, kind, size, the other language's word, stories, poems, comparisons.
+Place, sound, use, kind, the other language's word, stories, poems.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from collections.abc import Sequence
 
 from ibllm_tools.train.knowledge import (
     KIND_PHRASES,
-    KIND_PLURALS,
     KINDS,
     Fact,
     are_alien,
-    bigger,
 )
 from ibllm_tools.train.phrasing import dress, upper_first
 from ibllm_tools.train.seen_words import texts
@@ -112,11 +110,8 @@ def knowledge_turn(rng: random.Random, facts: Sequence[Fact], chinese: bool) -> 
     share = rng.random()
     if share < 0.15:
         return is_a_turn(rng, rng.choice(facts), chinese=chinese)
-    if share < 0.35 and len(facts) > 1:
-        first, second = rng.sample(list(facts), 2)
-        return compare_turn(rng, first, second, chinese=chinese)
     fact = rng.choice(facts)
-    if share < 0.43:
+    if share < 0.25:
         return translate_turn(rng, fact, chinese=chinese)
     topic = draw_topic(rng, chinese=chinese)
     it = fact.name_zh if chinese else fact.phrase
@@ -158,83 +153,3 @@ def is_a_turn(rng: random.Random, fact: Fact, *, chinese: bool, it: str = "") ->
     question = rng.choice(frames).format(it=it or fact.phrase, k=KIND_PHRASES[kind])
     told = f"{fact.phrase} is {KIND_PHRASES[fact.kind]}."
     return dress(rng, question, chinese=False), ("Yes, " if kind == fact.kind else "No, ") + told
-
-
-def compare_turn(
-    rng: random.Random, first: Fact, second: Fact, *, chinese: bool, both: bool = False
-) -> Turn:
-    """Compare two concepts by size, or say what sets them apart.
-
-    Args:
-        rng: Random source.
-        first: One concept.
-        second: The other.
-        chinese: The language.
-        both: The question does not name them, since the media show both.
-    """
-    by_size = rng.random() < 0.6 and bool(first.size_m and second.size_m)
-    names = [f.name_zh if chinese else f.phrase for f in (first, second)]
-    question = _ask_comparison(rng, names, by_size=by_size, chinese=chinese, both=both)
-    tell_it = _tell_size if by_size else _tell_difference
-    return dress(rng, question, chinese=chinese), tell_it(first, second, chinese=chinese)
-
-
-def _ask_comparison(
-    rng: random.Random, names: Sequence[str], *, by_size: bool, chinese: bool, both: bool
-) -> str:
-    if chinese and by_size:
-        frames = ("哪个更大？", "谁更大？", "两个当中哪个更大？", "哪一个大一些？")
-        if not both:
-            frames = (
-                "{0}和{1}哪个更大？",
-                "{0}大还是{1}大？",
-                "谁更大，{0}还是{1}？",
-                "比较{0}和{1}的大小。",
-            )
-    elif chinese:
-        frames = ("它们有什么不同？", "它们有什么区别？", "比较一下它们。", "两者有什么不一样？")
-        if not both:
-            frames = ("{0}和{1}有什么不同？", "{0}和{1}有什么区别？", "比较一下{0}和{1}。")
-    elif by_size:
-        frames = ("Which is bigger?", "Which one is larger?", "Which of the two is bigger?",
-                  "What is bigger?")  # fmt: skip
-        if not both:
-            frames = ("Which is bigger, {0} or {1}?", "What is larger, {0} or {1}?",
-                      "Compare the size of {0} and {1}.", "Is {0} or {1} bigger?")  # fmt: skip
-    else:
-        frames = ("What is the difference?", "How do they differ?", "Compare them.",
-                  "What is the difference between them?", "Compare the two.")  # fmt: skip
-        if not both:
-            frames = ("What is the difference between {0} and {1}?", "How is {0} unlike {1}?",
-                      "Compare {0} and {1}.", "What sets {0} and {1} apart?")  # fmt: skip
-    return rng.choice(frames).format(*names)
-
-
-def _tell_size(first: Fact, second: Fact, *, chinese: bool) -> str:
-    big = bigger(first, second)
-    if big is None:
-        if chinese:
-            return f"{first.name_zh}和{second.name_zh}差不多大。"
-        return f"{upper_first(first.phrase)} and {second.phrase} are about the same size."
-    small = second if big is first else first
-    if chinese:
-        return f"{big.name_zh}比{small.name_zh}大。"
-    return f"{upper_first(big.phrase)} is bigger than {small.phrase}."
-
-
-def _tell_difference(first: Fact, second: Fact, *, chinese: bool) -> str:
-    alike = first.kind == second.kind
-    if chinese:
-        if alike:
-            return f"它们都属于{first.kind_zh}。{first.use_zh}{second.use_zh}"
-        return (
-            f"{first.name_zh}属于{first.kind_zh}，{second.name_zh}属于{second.kind_zh}。"
-            f"{first.use_zh}{second.use_zh}"
-        )
-    if alike:
-        return f"Both are {KIND_PLURALS[first.kind]}. {first.use} {second.use}"
-    kinds = [KIND_PHRASES[f.kind] for f in (first, second)]
-    return (
-        f"{upper_first(first.phrase)} is {kinds[0]}, and {second.phrase} is {kinds[1]}. "
-        f"{first.use} {second.use}"
-    )

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from ibllm_tools.train.knowledge import KIND_PHRASES, KINDS, Fact, are_alien
 from ibllm_tools.train.phrasing import dress, upper_first
 from ibllm_tools.train.seen_words import KIND_WORDS, pairs, texts
-from ibllm_tools.train.talk_facts import ask_topic, compare_turn, draw_topic, is_a_turn, tell
+from ibllm_tools.train.talk_facts import ask_topic, draw_topic, is_a_turn, tell
+from ibllm_tools.train.talk_pairs import two_turn
 
 Turn = tuple[str, str]
 
@@ -57,6 +58,9 @@ def _naming_frames(
     media = ("looks", "looks", "sounds", "shapes", "looks")
     i = rng.choices(range(5), (5, 4, 3, 2, 5 if n_facts == 2 else 1))[0]
     medium = rng.choice(texts(media[i], chinese=chinese))
+    if lists[i] == "ask_all" and n_facts < 2:
+        answer = "我注意到{z}。" if chinese else "I notice {a}."
+        return [(question, answer) for question in texts("ask_all", chinese=chinese)], medium
     return pairs(lists[i], chinese=chinese), medium
 
 
@@ -155,7 +159,7 @@ def _exists_answer(
     if scene.blind:
         return doubt(rng, scene, chinese)
     if not scene.facts:
-        return "不，我认不出这是什么。" if chinese else "No, I cannot tell what this is."
+        return "不，我不确定这是什么。" if chinese else "No, I cannot tell what this is."
     if chinese:
         if present:
             return f"是的，有{asked.name_zh}。"
@@ -213,7 +217,7 @@ def pair_turn(rng: random.Random, scene: Scene, chinese: bool) -> Turn:
     first, second = scene.facts
     if rng.random() < 0.75:
         both = rng.random() < 0.7
-        return compare_turn(rng, first, second, chinese=chinese, both=both)
+        return two_turn(rng, first, second, chinese=chinese, both=both)
     topic = draw_topic(rng, chinese=chinese)
     it = first.name_zh if chinese else f"the {first.name}"
     question = ask_topic(rng, topic, it, first, chinese=chinese)
