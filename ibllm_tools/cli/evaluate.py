@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,8 @@ from ibllm_tools.cli.options import DeviceOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
     from ibllm_tools.evaluate import Scorecard
+
+TABLE_WIDTH = 130  # where no terminal says how wide it is
 
 app = typer.Typer(help="Score a model.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -63,7 +66,7 @@ def eval_pocket(
     else:
         from rich.console import Console
 
-        Console().print(as_table(card))
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(as_table(card))
 
 
 def _write(card: Scorecard, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """How questions are put to a model: one by one through the chat model, or many at once.
 
 ```
-exhibits -> features, once -> (mix) -> (cache) -> generate, many rows a batch -> answers
+exhibits -> features, once -> mix and cache -> generate, many rows a batch -> answers
 ```
 The batch takes the chat model's own parts (template, encoder, cache, greedy decoding), so it
 gives the same answers in a tenth of the time; the scorecard measures how often it does.
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.media import Media
+from ibllm_tools.mix import mix
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -36,15 +38,32 @@ ANSWER_ROWS = 128
 
 @dataclass(frozen=True)
 class Shown:
-    """What one request shows.
+    """What one request shows: one medium, or several to be mixed.
 
     Attributes:
         media: Content blocks with their weights.
-        feature: (joint,) their mixture, before the cache.
+        features: (joint,) of each medium, before the cache.
+        weights: Of each medium.
     """
 
     media: tuple[Media, ...]
-    feature: Tensor
+    features: tuple[Tensor, ...]
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def feature(self) -> Tensor:
+        """(joint,) of the first medium."""
+        return self.features[0]
+
+
+def mixed(parts: Sequence[tuple[Shown, float]]) -> Shown:
+    """Show several media at once, by weights; a part of weight 0 is left out."""
+    kept = [(shown, weight) for shown, weight in parts if weight > 0]
+    return Shown(
+        media=tuple(_weighted(shown.media[0], weight) for shown, weight in kept),
+        features=tuple(shown.feature for shown, _ in kept),
+        weights=tuple(weight for _, weight in kept),
+    )
 
 
 def user(question: str) -> Turns:
@@ -91,7 +110,7 @@ class Interviewer:
             for first in self.track(range(0, len(rows), ENCODE_ROWS), task)
         ]
         units = [unit for part in features for unit in part]
-        return [Shown((m,), unit) for m, unit in zip(media, units, strict=True)]
+        return [Shown((m,), (unit.float().cpu(),)) for m, unit in zip(media, units, strict=True)]
 
     def _encode(self, rows: Sequence[Sequence[Media]]) -> Tensor:
         from ibllm_tools.media import load
@@ -104,17 +123,6 @@ class Interviewer:
         with torch.inference_mode():
             features: Tensor = engine.model.sense(batch, cache=False)[0]
         return features
-
-    def mix(self, parts: Sequence[tuple[Shown, float]]) -> Shown:
-        """Mix media that were encoded before; a part of weight 0 is left out."""
-        from ibllm_tools.mix import mix
-
-        kept = [(shown, weight) for shown, weight in parts if weight > 0]
-        vectors = torch.stack([shown.feature for shown, _ in kept])
-        weights = torch.tensor([weight for _, weight in kept])
-        rows = torch.zeros(len(kept), dtype=torch.long)
-        media = tuple(_weighted(m, w) for shown, w in kept for m in shown.media)
-        return Shown(media, mix(vectors, weights, rows, 1)[0])
 
     def ask(
         self,
@@ -167,15 +175,23 @@ class Interviewer:
     def _features(
         self, shown: Sequence[Shown | None], cache: CacheSettings | bool | None
     ) -> tuple[Tensor, Tensor]:
-        """Features (B, joint) as the cache leaves them, and has_media (B,)."""
+        """Features (B, joint) as `ImageBindLLM.sense` would give them, and has_media (B,)."""
         model = self.engine.model
         present = torch.tensor([s is not None for s in shown])
-        zero = torch.zeros(model.config.joint_dim)
-        features = torch.stack([zero if s is None else s.feature.float().cpu() for s in shown])
+        rows = [i for i, s in enumerate(shown) if s is not None for _ in s.features]
+        if not rows:
+            return torch.zeros(len(shown), model.config.joint_dim, device=model.device), present
+        parts = torch.stack([f for s in shown if s is not None for f in s.features])
+        weights = torch.tensor([w for s in shown if s is not None for w in s.weights])
         settings = self.cache_settings(cache)
-        if settings is not None:
-            blended = model.cache.blend(features, settings)
-            features = torch.where(present[:, None], blended, features)
+        early = bool(getattr(model.config, "cache_before_mixing", False))
+        if settings is not None and early:
+            parts = model.cache.blend(normalize(parts, dim=-1), settings)
+        features = mix(parts, weights, torch.tensor(rows), len(shown))
+        if settings is not None and not early:
+            features = torch.where(
+                present[:, None], model.cache.blend(features, settings), features
+            )
         return features.to(model.device), present.to(model.device)
 
     def cache_settings(self, cache: CacheSettings | bool | None = None) -> CacheSettings | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibllm_tools.evaluate.asking import mixed
 from ibllm_tools.evaluate.results import Section, ratio
 from ibllm_tools.evaluate.targets import target_of
 
@@ -92,12 +93,12 @@ def measure_mixing(session: Session) -> Section:
 
 
 def _named(session: Session, pairs: Sequence[Pair], share: float, question: str) -> list[set[int]]:
-    answers = session.ask.ask(question, _mixed(session, pairs, share), task=f"mixing, {share:g}")
+    answers = session.ask.ask(question, _mixed(pairs, share), task=f"mixing, {share:g}")
     return session.names.named_all(answers)
 
 
-def _mixed(session: Session, pairs: Sequence[Pair], share: float) -> list[Shown]:
-    return [session.ask.mix([(p[0][1], share), (p[1][1], 1 - share)]) for p in pairs]
+def _mixed(pairs: Sequence[Pair], share: float) -> list[Shown]:
+    return [mixed([(p[0][1], share), (p[1][1], 1 - share)]) for p in pairs]
 
 
 def _flags(
@@ -145,7 +146,7 @@ def _point(share: float, flags: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 def _examples(session: Session, pairs: Sequence[Pair]) -> list[dict[str, str]]:
     facts = session.gallery.facts
-    answers = session.ask.ask(QUESTION, _mixed(session, pairs, 0.5), task="mixing, examples")
+    answers = session.ask.ask(QUESTION, _mixed(pairs, 0.5), task="mixing, examples")
     return [
         {"photo": facts[p[0][0].concept].name, "sound": facts[p[1][0].concept].name, "answer": a}
         for p, a in zip(pairs, answers, strict=True)

@@ -224,7 +224,7 @@ def _draw_matrix(kind: str, matrix: dict[str, Any], path: Path) -> Path:
     size = 2.6 + 0.19 * len(names)
     page = _figure(size + 1.2, size)
     axes = page.add_subplot()
-    image = axes.imshow(100 * shares, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(names) + 1), [*names, "(none or several)"], rotation=90, fontsize=7)
     labels = [f"{n} ({int(t)})" for n, t in zip(names, totals[:, 0], strict=True)]
     axes.set_yticks(range(len(names)), labels, fontsize=7)

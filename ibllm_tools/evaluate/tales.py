@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibllm_tools.evaluate.asking import user
+from ibllm_tools.evaluate.asking import mixed, user
 from ibllm_tools.evaluate.mixing import QUESTION, draw_pairs
 from ibllm_tools.evaluate.results import Measure, Section, ratio, share
 from ibllm_tools.train.knowledge import bigger
@@ -61,7 +61,7 @@ def measure_comparisons(session: Session, section: Section) -> list[Measure]:
     known = session.gallery.facts
     pairs = [p for p in pairs if known[p[0][0].concept].size_m and known[p[1][0].concept].size_m]
     if pairs:
-        shown = [session.ask.mix([(a[1], 0.5), (b[1], 0.5)]) for a, b in pairs]
+        shown = [mixed([(a[1], 0.5), (b[1], 0.5)]) for a, b in pairs]
         both = session.names.named_all(session.ask.ask(QUESTION, shown, task="comparisons"))
         answers = session.ask.ask("Which is bigger?", shown, task="comparisons")
         two = [(known[a[0].concept], known[b[0].concept]) for a, b in pairs]

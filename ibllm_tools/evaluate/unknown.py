@@ -71,6 +71,7 @@ def measure_unknown(session: Session) -> Section:
                     f"says it does not know: {label}",
                     unsure[name],
                     target=target_of("unknown", name),
+                    note="steady noise is much like rain" if name == "hiss" else "",
                 )
             )
     section.measures += _totals(unsure)
@@ -180,11 +181,6 @@ def _never_learnt(session: Session) -> list[Thing]:
     return [(facts[e.concept].name, e.medium) for e in rows]
 
 
-def held_out_categories(names: Sequence[str]) -> set[str]:
-    """Categories that training does not use as unknown: every second in alphabetical order."""
-    return set(sorted(set(names))[1::2])
-
-
 def crops(folder: Path) -> Iterator[Thing]:
     """Cut objects that are no concept out of the scenes of a pack; none if it has no scenes."""
     if not (folder / SCENES).is_file():
@@ -192,12 +188,12 @@ def crops(folder: Path) -> Iterator[Thing]:
     import pandas as pd
     from PIL import Image
 
+    from ibllm_tools.train.photo_features import is_for_evaluation
+
     frame = pd.read_parquet(folder / SCENES)
     rows = [(blob, json.loads(text)) for blob, text in zip(frame.jpeg, frame.objects, strict=True)]
-    names = [o["coco"] for _, objects in rows for o in objects if o.get("concept") is None]
-    wanted = held_out_categories(names)
     for blob, objects in rows:
-        chosen = [o for o in objects if o.get("concept") is None and o["coco"] in wanted]
+        chosen = [o for o in objects if o.get("concept") is None and is_for_evaluation(o["coco"])]
         if chosen:
             picture = Image.open(io.BytesIO(blob)).convert("RGB")
             for entry in chosen:
