@@ -283,7 +283,9 @@ def settings(
         values = _over(values, layer)
     missing = [name for name in ("model", "out") if name not in values]
     if missing:
-        raise ConfigurationError(f"found no {missing[0]}; give --{missing[0]}, or put it into a recipe")
+        raise ConfigurationError(
+            f"found no {missing[0]}; give --{missing[0]}, or put it into a recipe"
+        )
     return {**values, "stage": stage}
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
@@ -30,6 +31,15 @@ from ibllm_tools.train.stages.start import Start
 ROWS_FILE = "rows.json"
 OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
+
+
+class LossBar(ProgressCallback):  # type: ignore[misc]
+    """A progress bar that shows the loss; nothing else is printed."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Put the newest loss beside the bar."""
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -52,6 +62,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         collator: Collator,
     ) -> None:
         super().__init__(model=start.model, args=args, train_dataset=stream, data_collator=collator)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(LossBar)
         self.config, self.start = config, start
         self.model_accepts_loss_kwargs = True  # the loss is per target token of all processes
         self._counts = torch.zeros(len(COUNTED), dtype=torch.int64)
