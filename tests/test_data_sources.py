@@ -292,7 +292,8 @@ def test_a_folder_of_media_with_captions_beside_them(folder):
     examples = list(source)
     assert [e.id for e in examples] == ["dog.wav", "room.depth.png", "pics/dog.jpg"]
     assert [e.media[0].modality for e in examples] == ["audio", "depth", "image"]
-    assert said(examples[0]) == [("user", "Generate caption of this sound"), ("assistant", "a bark")]
+    assert said(examples[0])[0] == ("user", "Generate caption of this sound")
+    assert said(examples[0])[1] == ("assistant", "a bark")
     assert source.report.skipped == {"no caption file": 1}
 
 
@@ -327,7 +328,7 @@ def test_urls_go_through_the_media_policy(folder):
     policy = MediaPolicy(allowed_hosts=("example.com",))
     inline, remote, file = open_source(write(folder, rows), policy=policy)
     assert load(inline.media[0].block()).pixels.size == (40, 30)
-    with pytest.raises(MediaError, match="elsewhere.org:80, which is not allowed"):
+    with pytest.raises(MediaError, match=r"elsewhere\.org:80, which is not allowed"):
         remote.media[0].block()
     with pytest.raises(MediaError, match="refused"):
         file.media[0].block()
@@ -341,7 +342,7 @@ def test_the_order_is_fixed_and_views_cut_it(folder):
     assert [e.id for e in source.take(3)] == ["0", "1", "2"]
     shards = [[e.id for e in source.shard(rank, 3)] for rank in range(3)]
     assert shards[1] == ids[1::3]
-    assert sorted(sum(shards, []), key=int) == ids
+    assert sorted((i for shard in shards for i in shard), key=int) == ids
     drawn = [[e.id for e in source.shuffle(seed, 8)] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert sorted(drawn[0], key=int) == ids != drawn[0]

@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 
 from ibllm_tools import __version__
-from ibllm_tools.cli import evaluate, train
+from ibllm_tools.cli import cache, evaluate, train
 from ibllm_tools.cli.ask import ask
 from ibllm_tools.cli.convert import convert
+from ibllm_tools.cli.data import clean
 from ibllm_tools.cli.doctor import demo, doctor
 from ibllm_tools.cli.embed import embed
 from ibllm_tools.errors import IbllmError
@@ -29,8 +30,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (ask, embed, convert, doctor, demo):
+for command in (ask, embed, clean, convert, doctor, demo):
     app.command()(command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 
