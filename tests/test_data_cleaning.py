@@ -30,22 +30,6 @@ THINGS = [
     *("dog", "cat", "boat", "car", "tree", "house", "piano", "guitar", "horse", "sheep"),
     *("lamp", "chair", "clock", "door", "bus"),
 ]
-    "dog",
-    "cat",
-    "boat",
-    "car",
-    "tree",
-    "house",
-    "piano",
-    "guitar",
-    "horse",
-    "sheep",
-    "lamp",
-    "chair",
-    "clock",
-    "door",
-    "bus",
-]
 
 
 class Letters:

@@ -44,9 +44,7 @@ def clean(
     duplicates: Annotated[
         str, typer.Option(help="Same media and text (rows), same media (media), or off.")
     ] = "rows",
-    language: REPORT_FILE, PLOT_FILE = "cleaning.json", "cleaning.png"
-
-LanguagesOption = None,
+    language: LanguagesOption = None,
     min_words: Annotated[int | None, typer.Option(min=0, help="Shortest text, in words.")] = None,
     max_words: Annotated[int | None, typer.Option(min=1, help="Longest text, in words.")] = None,
     min_characters: Annotated[

@@ -16,8 +16,6 @@ from __future__ import annotations
 from ibllm_tools.data.cleaning.options import CleaningOptions
 from ibllm_tools.data.cleaning.report import CleaningReport
 from ibllm_tools.data.cleaning.run import (
-    PLOT_FILE,
-    REPORT_FILE,
     Cleaning,
     check_folder,
     clean,
