@@ -149,12 +149,15 @@ def test_the_recipe_writes_a_folder_that_answers_about_a_photo(shipped, pack):
 
 
 def test_a_folder_is_scored_on_a_split_through_the_chat_interface(shipped, pack):
-    from ibllm_tools.evaluate import evaluate, scores_as_json
+    from ibllm_tools.evaluate import evaluate
 
-    scores = evaluate(pack, model=str(shipped), split="val", kinds=("photos", "shapes"), limit=2)
-    assert [(s.kind, s.count, s.concepts) for s in scores] == [("photos", 2, 2), ("shapes", 2, 2)]
-    assert all(0 <= s.answered <= s.right_kind <= 1 and 0 <= s.zero_shot <= 1 for s in scores)
-    assert json.loads(scores_as_json(scores))[0]["question"] == "What is this?"
+    card = evaluate(
+        pack, model=str(shipped), split="val", sections=["names"], limit=2, progress=False
+    )
+    assert card.media == {"photos": 2, "sounds": 2, "shapes": 2}
+    measured = {m.name: m for m in card.sections[0].measures}
+    assert measured["photos.right"].n == measured["shapes.encoder"].n == 2
+    assert measured["same_as_chat"].value == 1.0
 
 
 def test_training_moves_every_part_that_ships(shipped):
