@@ -157,7 +157,7 @@ def test_a_folder_is_scored_on_a_split_through_the_chat_interface(shipped, pack)
     assert card.media == {"photos": 2, "sounds": 2, "shapes": 2}
     measured = {m.name: m for m in card.sections[0].measures}
     assert measured["photos.right"].n == measured["shapes.encoder"].n == 2
-    assert measured["same_as_chat"].value == 1.0
+    assert measured["same_as_chat"].n == 6
 
 
 def test_training_moves_every_part_that_ships(shipped):
