@@ -206,7 +206,7 @@ def _tag_for(world: World, name: str) -> str:
 def add_options(world: World, fields: dict[str, Schema], chance: float) -> tuple[str, ...]:
     """Perhaps add optional parameters that the question does not name."""
     rng = world.rng
-    added = []
+    added: list[str] = []
     while rng.random() < chance and len(added) < 2:
         key = param_name(world)
         kinds: tuple[Schema, ...] = (
