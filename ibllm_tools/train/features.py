@@ -1,8 +1,9 @@
 """What the rows of stages 1 and 2 see: single things, mixes of two, and nothing known.
 
 Sounds and shapes lie near photos and words, not on them, and stages 1 and 2 never see any.
-Half of the single things are therefore drawn where such features are likely to lie: between
-a concept's photos and its words, far enough out. Mixes are not normalised, as at inference.
+Photos therefore stray, some single things are drawn between a concept's photos and its words,
+and most rows are blended by the visual cache, which pulls every modality to the photos. Mixes
+are not normalised, as at inference.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ class FeatureNoise:
 
     spread: float = 0.7
     stray: float = 0.2
-    gap: float = 0.4
-    gap_spread: float = 1.3
-    gap_stray: float = 0.35
-    blended: float = 0.5
+    gap: float = 0.2
+    gap_spread: float = 0.7
+    gap_stray: float = 0.2
+    blended: float = 0.7
 
 
 class FeatureSource:
@@ -128,7 +129,7 @@ class FeatureSource:
         settings = CacheSettings(
             k=rng.choice((5, 10, 30)),
             temperature=rng.choice((10.0, 20.0)),
-            weight=rng.choice((0.3, 0.5, 0.7)),
+            weight=rng.choice((0.3, 0.5, 0.7, 0.9)),
         )
         if rng.random() >= self.noise.blended:
             return lambda x: x
