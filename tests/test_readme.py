@@ -13,13 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [
-    line
-    for language, code in BLOCKS
-    if language == "bash"
-    for line in code.splitlines()
-    if line.startswith("ibllm ")
-]
+SHELL = [code for language, code in BLOCKS if language == "bash"]
 
 
 @pytest.fixture
@@ -37,12 +31,13 @@ def test_python_block_runs_and_prints(code, beside_media, capsys):
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_runs_and_prints(command, beside_media):
-    import shlex
-
-    words = [sys.executable, "-m", "ibllm_tools.cli", *shlex.split(command)[1:]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("code", SHELL, ids=lambda code: code.splitlines()[-1][:40])
+def test_shell_block_runs_line_by_line_and_prints(code, beside_media):
+    ibllm = f'ibllm() {{ "{sys.executable}" -m ibllm_tools.cli "$@"; }}'
+    script = f"set -euo pipefail\n{ibllm}\n{code}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

@@ -40,7 +40,7 @@ def train_photos(
     prompts: Prompts,
     captions: tuple[Tensor, Tensor],
     batch: int = 256,
-    small_share: float = 0.6,
+    small_share: float = 0.8,
 ) -> None:
     """Bind photos and text: a photo to the words of its concept and of its finer kind.
 
