@@ -101,8 +101,9 @@ def media_of(row: Row, fields: Mapping[str, Any], place: Place) -> tuple[MediaRe
     Raises:
         RowError: A medium is missing, not allowed, or of unclear modality.
     """
-    said = fields.get("modality")
-    weight = fields.get("weight")
+    said, weight = (
+        fields[name] if _is_filled(fields.get(name)) else None for name in ("modality", "weight")
+    )
     refs: list[MediaRef] = []
     for modality, columns in MEDIA_COLUMNS.items():
         column = _first_filled(fields, columns)
@@ -153,11 +154,11 @@ def _ref(entry: Any, default: _Default, place: Place) -> MediaRef:
     """One medium from a path, a URL, bytes, or an object that holds one of these."""
     said, weight = default.modality, default.weight
     if isinstance(entry, Mapping):
-        said = entry.get("modality") or said
-        weight = entry.get("weight") if entry.get("weight") is not None else weight
+        said = entry["modality"] if _is_filled(entry.get("modality")) else said
+        weight = entry["weight"] if _is_filled(entry.get("weight")) else weight
     try:
         wanted = None if said is None else check_modality(said, "the column modality")
-        checked = 1.0 if not _is_filled(weight) else check_weight(_number(weight), "weight")
+        checked = 1.0 if weight is None else check_weight(_number(weight), "weight")
     except MediaError as error:
         raise RowError("bad modality or weight", str(error)) from error
     key, reader = _opened(entry, default.key, place, wanted)
