@@ -106,8 +106,10 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         """Begin with the choice of a name; `OPENING` is part of the prompt."""
-        encode = self.words.encode
-        self.names = {name: encode(name + _joints(tool)[0]) for name, tool in self.tools.items()}
+        self.names = {
+            name: self.words.encode(name + self._joints(tool)[0])
+            for name, tool in self.tools.items()
+        }
 
     @property
     def done(self) -> bool:
@@ -136,13 +138,13 @@ class Skeleton:
             [(self.name, ids)] = self.names.items()
             self.queue = ids[depth + 1 :]
             tool = self.tools[self.name]
-            self.types, self.joints = _types(tool), _joints(tool)[1:]
+            self.types, self.joints = _types(tool), self._joints(tool)[1:]
         return token
 
     def _choose_value(self, logits: Tensor) -> int:
         assert self.value is not None
         kind = self.types[0]
-        joint = self.words.encode(self.joints[0] + self.words.tokenizer.eos_token * self._is_last)
+        joint = self.words.encode(self.joints[0])
         if kind == "boolean":
             ways = [self.words.encode(word) for word in ("true", "false")]
             best = ways[int(logits[[way[0] for way in ways]].argmax())]
@@ -157,10 +159,6 @@ class Skeleton:
         if kind not in ("string", "number") and _is_json(self.words.decode(self.value)):
             return self._end([token, *joint])
         return token
-
-    @property
-    def _is_last(self) -> bool:
-        return len(self.types) == 1
 
     def _options(self, kind: str) -> tuple[Tensor, Tensor]:
         """Tokens that a value may go on with, and those that end it."""
@@ -182,6 +180,16 @@ class Skeleton:
         self.joints.pop(0)
         self.queue = tokens[1:]
         return tokens[0]
+
+    def _joints(self, properties: Mapping[str, Any]) -> list[str]:
+        """The texts before the first value, between values, and after the last."""
+        joints, text = [], '", "arguments": {'
+        for i, (key, schema) in enumerate(properties.items()):
+            quote = '"' if _type(schema) == "string" else ""
+            text += (", " if i else "") + f"{json.dumps(key, ensure_ascii=False)}: {quote}"
+            joints.append(text)
+            text = quote
+        return [*joints, text + "}}" + str(self.words.tokenizer.eos_token)]
 
     def call(self) -> Call:
         """Read the finished call."""
@@ -212,17 +220,6 @@ def _type(schema: Mapping[str, Any]) -> str:
     found = schema.get("type", "string")
     found = found[0] if isinstance(found, list) else found
     return "number" if found in ("integer", "number") else str(found)
-
-
-def _joints(properties: Mapping[str, Any]) -> list[str]:
-    """The texts before the first value, between values, and after the last."""
-    joints, text = [], '", "arguments": {'
-    for i, (key, schema) in enumerate(properties.items()):
-        quote = '"' if _type(schema) == "string" else ""
-        text += (", " if i else "") + f"{json.dumps(key, ensure_ascii=False)}: {quote}"
-        joints.append(text)
-        text = quote
-    return [*joints, text + "}}"]
 
 
 def _is_json(text: str) -> bool:

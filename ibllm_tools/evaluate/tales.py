@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibllm_tools.evaluate.asking import mixed, user
-from ibllm_tools.evaluate.mixing import QUESTION, draw_pairs
+from ibllm_tools.evaluate.mixing import draw_pairs
 from ibllm_tools.evaluate.results import Measure, Section, ratio, share
-from ibllm_tools.train.knowledge import bigger
+from ibllm_tools.train.knowledge import KIND_PHRASES, bigger
+from ibllm_tools.train.naming import Names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ibllm_tools.evaluate.asking import Shown
     from ibllm_tools.evaluate.language import Basis
     from ibllm_tools.evaluate.session import Session
     from ibllm_tools.train.knowledge import Fact
@@ -52,48 +56,62 @@ def measure_tales(session: Session, section: Section, basis: Basis) -> list[Meas
 
 
 def measure_comparisons(session: Session, section: Section) -> list[Measure]:
-    """Ask which of two things is bigger: by name, and of a photo and a sound together."""
-    facts = [f for f in session.gallery.facts if f.size_m]
+    """Ask about two things: by their names, and of a photo and a sound together.
+
+    Which is bigger, and which one is an animal (a vehicle, a device, ...).
+    """
     measures: list[Measure] = []
+    facts = session.gallery.facts
+    rng = random.Random(5)  # noqa: S311
     if len(facts) >= 2:
-        measures.append(_compare_named(session, section, facts))
+        two = [tuple(rng.sample(facts, 2)) for _ in range(session.capped(N_COMPARISONS))]
+        nothing = [None] * len(two)
+        by_name = {
+            "size": "Which is bigger, {a.phrase} or {b.phrase}?",
+            "kind": "Which is {k}, {a.phrase} or {b.phrase}?",
+        }
+        measures += _compare(session, section, "named", two, nothing, by_name)
     pairs = draw_pairs(session, session.capped(N_COMPARISONS))
-    known = session.gallery.facts
-    pairs = [p for p in pairs if known[p[0][0].concept].size_m and known[p[1][0].concept].size_m]
     if pairs:
         shown = [mixed([(a[1], 0.5), (b[1], 0.5)]) for a, b in pairs]
-        both = session.names.named_all(session.ask.ask(QUESTION, shown, task="comparisons"))
-        answers = session.ask.ask("Which is bigger?", shown, task="comparisons")
-        two = [(known[a[0].concept], known[b[0].concept]) for a, b in pairs]
-        right = np.array([is_compared(t, *f) for t, f in zip(answers, two, strict=True)], float)
-        seen = [f == {a[0].concept, b[0].concept} for f, (a, b) in zip(both, pairs, strict=True)]
-        section.details["comparisons.shown"] = answers[:5]
-        measures += [
-            ratio("compare.shown", "“Which is bigger?” of photo and sound", right),
-            ratio(
-                "compare.clean",
-                "the same, where it names both",
-                right * np.array(seen, float),
-                np.array(seen, float),
-            ),
-        ]
+        two = [(facts[a[0].concept], facts[b[0].concept]) for a, b in pairs]
+        of_both = {"size": "Which is bigger?", "kind": "Which one is {k}?"}
+        measures += _compare(session, section, "shown", two, shown, of_both)
     return measures
 
 
-def _compare_named(session: Session, section: Section, facts: list[Fact]) -> Measure:
-    rng = random.Random(5)  # noqa: S311
-    two = [tuple(rng.sample(facts, 2)) for _ in range(session.capped(N_COMPARISONS))]
-    talks = [user(f"Which is bigger, {a.phrase} or {b.phrase}?") for a, b in two]
-    answers = session.ask.ask(talks, [None] * len(talks), task="comparisons")
-    section.details["comparisons"] = answers[:5]
-    right = [is_compared(text, a, b) for text, (a, b) in zip(answers, two, strict=True)]
-    return share("compare.named", "“Which is bigger, a dog or a house?”, no media", right)
+def _compare(
+    session: Session,
+    section: Section,
+    name: str,
+    two: Sequence[tuple[Fact, ...]],
+    shown: Sequence[Shown | None],
+    questions: dict[str, str],
+) -> list[Measure]:
+    """Compare pairs by size, where both have one, and by kind, where they differ."""
+    where = "by name, no media" if name == "named" else "a photo and a sound, 0.5/0.5"
+    measures = []
+    rows = [i for i, (a, b) in enumerate(two) if a.size_m and b.size_m]
+    talks = [user(questions["size"].format(a=two[i][0], b=two[i][1])) for i in rows]
+    answers = session.ask.ask(talks, [shown[i] for i in rows], task=f"comparisons, {name}")
+    right = [is_compared(text, *two[i]) for i, text in zip(rows, answers, strict=True)]
+    measures.append(share(f"compare.{name}.size", f"“Which is bigger?”, {where}", right))
+    section.details[f"comparisons.{name}.size"] = answers[:5]
+    rows = [i for i, (a, b) in enumerate(two) if a.kind != b.kind]
+    asked = [two[i][i % 2] for i in rows]  # the first and the second in turn
+    talks = [
+        user(questions["kind"].format(a=two[i][0], b=two[i][1], k=KIND_PHRASES[fact.kind]))
+        for i, fact in zip(rows, asked, strict=True)
+    ]
+    answers = session.ask.ask(talks, [shown[i] for i in rows], task=f"comparisons, {name}")
+    right = [Names(two[i]).named(text) == {i % 2} for i, text in zip(rows, answers, strict=True)]
+    measures.append(share(f"compare.{name}.kind", f"“Which one is an animal?”, {where}", right))
+    section.details[f"comparisons.{name}.kind"] = answers[:5]
+    return measures
 
 
 def is_compared(answer: str, first: Fact, second: Fact) -> bool:
     """Tell whether an answer says which of two things is bigger, or that they are alike."""
-    from ibllm_tools.train.naming import Names
-
     big = bigger(first, second)
     if big is None:
         return bool(_ALIKE.search(answer))
