@@ -299,7 +299,7 @@ def test_the_config_says_when_the_cache_blends(before, tmp_path):
     from ibllm_tools.model import ImageBindLLM, ImageBindLLMProcessor
 
     folder = save_tiny_model(tmp_path / "tiny")
-    model = ImageBindLLM.from_pretrained(folder, cache_before_mixing=before).eval()
+    model = ImageBindLLM.from_pretrained(folder).eval()
     model.config.cache_before_mixing = before
     processor = ImageBindLLMProcessor.from_pretrained(folder)
     photo = Media.from_array(torch.rand(32, 32, 3).numpy(), "image")

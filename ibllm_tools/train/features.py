@@ -98,7 +98,8 @@ class FeatureSource:
     @property
     def concepts(self) -> list[int]:
         """Concepts that rows can show: with photos, or with words alone."""
-        return torch.nonzero(self._worded)[:, 0].tolist()
+        found: list[int] = torch.nonzero(self._worded)[:, 0].tolist()
+        return found
 
     def draw(self, shown: Tensor, rng: random.Random) -> Tensor:
         """Draw one feature a row.

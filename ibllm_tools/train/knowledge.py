@@ -135,16 +135,25 @@ def _neutral_row(concept: Concept) -> dict[str, str]:
 
 
 def _fact(concept: Concept, row: dict[str, str]) -> Fact:
-    words = {
-        key: tuple(word for word in row[key].split(",") if word)
-        for key in ("synonyms", "synonyms_zh")
-    }
-    texts = {k: v for k, v in row.items() if k not in {"name", "size_m", *words}}
+    def words(column: str) -> tuple[str, ...]:
+        return tuple(word for word in row[column].split(",") if word)
+
     return Fact(
         name=concept.name,
+        phrase=row["phrase"],
+        plural=row["plural"],
         name_zh=concept.name_zh,
+        kind=row["kind"],
         kind_zh=KINDS[row["kind"]],
         size_m=float(row["size_m"]) if row["size_m"] else None,
-        **texts,
-        **words,
+        place=row["place"],
+        place_zh=row["place_zh"],
+        sound=row["sound"],
+        sound_zh=row["sound_zh"],
+        use=row["use"],
+        use_zh=row["use_zh"],
+        scene=row["scene"],
+        scene_zh=row["scene_zh"],
+        synonyms=words("synonyms"),
+        synonyms_zh=words("synonyms_zh"),
     )
