@@ -302,7 +302,7 @@ def test_the_config_says_when_the_cache_blends(before, tmp_path):
     model = ImageBindLLM.from_pretrained(folder).eval()
     model.config.cache_before_mixing = before
     processor = ImageBindLLMProcessor.from_pretrained(folder)
-    photo = Media.from_array(torch.rand(32, 32, 3).numpy(), "image")
+    photo = Media.from_array((torch.rand(32, 32, 3) * 255).byte().numpy(), "image")
     cloud = Media.from_array(torch.randn(256, 3).numpy(), "point")
     settings = CacheSettings(k=3)
 
