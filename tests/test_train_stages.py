@@ -153,6 +153,16 @@ def test_rows_are_counted(model, tmp_path):
     assert 0 < rows["cut to max_tokens"] <= 5
 
 
+def test_a_set_that_a_stage_cannot_use_is_refused(model, tmp_path):
+    store = write_features(tmp_path / "text", model, 8, text_only=8)
+    with pytest.raises(ConfigurationError, match="train instruct"):
+        train_stage(make_config(recipe("bind", model, tmp_path / "a", store)))
+    store = write_features(tmp_path / "shown", model, 8)
+    settings = recipe("bind", model, tmp_path / "b", store, modalities=["audio"])
+    with pytest.raises(ConfigurationError, match="--modality image"):
+        train_stage(make_config(settings))
+
+
 def test_text_only_rows_see_the_zero_image_if_wanted(bound, tmp_path):
     store = write_features(tmp_path / "store", bound, 8, text_only=8)
     curves = []
@@ -232,10 +242,11 @@ def test_the_command_line_reads_a_recipe_and_options_win(model, store, tmp_path)
 
 def test_presets_hold_the_released_numbers(store, model):
     lines = run_cli("presets", "--json").output
-    presets = json.loads(lines)
+    presets = {name: dict(values) for name, values in json.loads(lines).items()}
+    for values in presets.values():
+        del values["about"], values["stage"]
     assert presets["paper-bind"]["lr_per_256"] == 1e-4
     values = recipe("instruct", model, "out", store, lr=None, **presets["paper-instruct"])
-    values.pop("about")
     config = make_config(values | {"steps": None})
     assert config.peak_lr(8 * 4) == pytest.approx(1.25e-4)
     assert config.warmup_steps(400) == 100

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ibllm_tools.train.stages.trainer import StageTrainer
 
 REPORT_FILE = "training.json"
+LOOKED_AT = 64
 _SCHEDULES = {
     "cosine": "cosine_with_min_lr",
     "linear": "linear",
@@ -97,12 +98,30 @@ def open_sets(config: StageConfig, start: Start, say: Say) -> tuple[list[Rows], 
     reports: list[Any] = []
     for part in config.sets:
         rows, report = _open_stored(part, start) if part.features else _open_examples(part)
-        if not len(rows):
-            raise ConfigurationError(f"{part.name}: found no rows")
+        _check_usable(config, part.name, rows)
         say(f"{part.name}: {len(rows):,} rows")
         sets.append(rows)
         reports.append({"name": part.name, "rows": len(rows), "report": report})
     return sets, reports
+
+
+def _check_usable(config: StageConfig, name: str, rows: Rows) -> None:
+    """Look at some rows, and refuse a set of which none could be used."""
+    some = [rows[i].modalities for i in range(0, len(rows), max(1, len(rows) // LOOKED_AT))]
+    if not some:
+        raise ConfigurationError(f"{name}: found no rows")
+    wanted = [set(found) <= set(config.modalities) for found in some]
+    if config.stage == "bind" and not any(some):
+        raise ConfigurationError(
+            f"{name}: found rows of text only, expected rows with media; use it in "
+            "`ibllm train instruct`"
+        )
+    if not any(wanted):
+        found = sorted({modality for row in some for modality in row})
+        raise ConfigurationError(
+            f"{name}: its rows have {', '.join(found)}, expected {', '.join(config.modalities)}; "
+            f"give --modality {' --modality '.join(found)} to train on these"
+        )
 
 
 def _open_stored(part: DataConfig, start: Start) -> tuple[Rows, Any]:

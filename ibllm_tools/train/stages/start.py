@@ -34,6 +34,7 @@ class Start:
         encoder: Its encoder; None if the model takes features only.
         trainable: The weights that the stage trains, by name; float32.
         base_adapter: The folder that has the adapter's other weights; None if there is none.
+        kept: The adapter's other weights, where no folder has them.
         folder: The model folder it came from; None for a plain LLM.
     """
 
@@ -42,6 +43,7 @@ class Start:
     encoder: ImageBind | None
     trainable: dict[str, nn.Parameter]
     base_adapter: str | None
+    kept: dict[str, Tensor]
     folder: Path | None
 
 
@@ -61,8 +63,12 @@ def open_start(config: StageConfig) -> Start:
     encoder, model.encoder = model.encoder, None
     model.config.text_only = config.text_only
     trainable = choose_trainable(model, config)
-    base = str(folder.resolve()) if is_ours else None
-    return Start(model, processor, encoder, trainable, base, folder if is_ours else None)
+    if is_ours:
+        base, kept = str(folder.resolve()), {}
+        return Start(model, processor, encoder, trainable, base, kept, folder)
+    others = model.adapter_state_dict().items()
+    kept = {name: x.clone() for name, x in others if name not in trainable}
+    return Start(model, processor, encoder, trainable, None, kept, None)
 
 
 def uses_bf16(config: StageConfig) -> bool:

@@ -159,10 +159,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             self._write(Path(output_dir or self.args.output_dir), state)
 
     def _write(self, folder: Path, state: dict[str, Tensor]) -> None:
-        base, model = self.start.base_adapter, self.start.model
-        if base is None:  # nobody else has the adapter's frozen weights
-            state = {**model.adapter_state_dict(), **state}
-        save_part(model, folder, state, base)
+        start = self.start
+        save_part(start.model, folder, {**start.kept, **state}, start.base_adapter)
         self.start.processor.save_pretrained(folder)
         self.config.save_yaml(folder)
 
