@@ -66,11 +66,11 @@ class PocketSchedules:
             1700, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.03
         )
     )
-    audio: Schedule = field(default_factory=lambda: Schedule(700, 1.5e-3, muon_lr=0.02))
-    point: Schedule = field(default_factory=lambda: Schedule(700, 1e-3, muon_lr=0.02))
+    audio: Schedule = field(default_factory=lambda: Schedule(650, 1.5e-3, muon_lr=0.02))
+    point: Schedule = field(default_factory=lambda: Schedule(650, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
     bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(2400, 1.5e-3, 50, save_every=100))
+    instruct: Schedule = field(default_factory=lambda: Schedule(1800, 1.5e-3, 50, save_every=100))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
