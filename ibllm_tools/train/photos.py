@@ -41,7 +41,7 @@ def train_photos(
     captions: tuple[Tensor, Tensor],
     batch: int = 256,
     small_share: float = 0.8,
-) -> None:
+) -> Anchors:
     """Bind photos and text: a photo to the words of its concept and of its finer kind.
 
     Args:
@@ -56,6 +56,9 @@ def train_photos(
         batch: Photos a step.
         small_share: Share of the steps, from the first, that see photos of three quarters of
             the side: nearly twice as fast, and most of what is to be learnt is in them.
+
+    Returns:
+        Where the concepts and their finer kinds lie.
     """
     labels = torch.from_numpy(photos.concept)
     weights = class_weights(photos.concept)
@@ -92,6 +95,39 @@ def train_photos(
               lr_scale=lambda name: 0.4 if name.startswith("encoder.1.") else 1.0,
               is_matrix=is_inner_matrix, report=report, report_every=200)  # fmt: skip
     parts.eval()
+    return anchors.requires_grad_(requires_grad=False)
+
+
+def train_words(
+    run: Run,
+    schedule: Schedule,
+    encoder: ImageBind,
+    prompts: Prompts,
+    captions: tuple[Tensor, Tensor],
+    anchors: Anchors,
+) -> None:
+    """Go on with the text trunk alone, until the words lie where the photos went.
+
+    Args:
+        run: Seed, folder and log.
+        schedule: Steps and rates.
+        encoder: Its text trunk learns.
+        prompts: Texts of the concepts.
+        captions: As for `train_photos`.
+        anchors: The places that photos learnt.
+    """
+    concepts, kinds = anchors()
+
+    def step_loss(_rng: random.Random, _share: float) -> Tensor:
+        return _text_loss(encoder, prompts, captions, concepts, kinds)
+
+    def report() -> str:
+        nearness = (prompts.ensemble(encoder) * concepts).sum(1)
+        return f"cosine of words and places {nearness.mean():.3f}, least {nearness.min():.3f}"
+
+    part = trunk_parts(encoder, "text")
+    run_stage(run, "words", {"encoder": part.train()}, schedule, step_loss, report=report)
+    part.eval()
 
 
 class Anchors(nn.Module):

@@ -46,7 +46,7 @@ from ibllm_tools.train.features import FeatureSource, PhotoFeatures, encode_phot
 from ibllm_tools.train.knowledge import Fact, facts_for
 from ibllm_tools.train.language import LanguageSizes, pick_captions, train_language
 from ibllm_tools.train.loop import Run, Schedule
-from ibllm_tools.train.photos import train_photos
+from ibllm_tools.train.photos import train_photos, train_words
 from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
 from ibllm_tools.train.words import Prompts, subtype_names
@@ -66,6 +66,7 @@ class PocketSchedules:
             1700, 3e-3, 100, decay_from=0.2, save_every=50, muon_lr=0.03
         )
     )
+    words: Schedule = field(default_factory=lambda: Schedule(500, 1e-3, 20))
     audio: Schedule = field(default_factory=lambda: Schedule(650, 1.5e-3, muon_lr=0.02))
     point: Schedule = field(default_factory=lambda: Schedule(650, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
@@ -146,10 +147,11 @@ def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> ImageBind:
     photos, held = pack.photos
     prompts = Prompts(pack.facts, subtype_names(photos), config)
     captions = concept_captions(pack, config, run.seed)
-    train_photos(
+    anchors = train_photos(
         run, options.schedules.photos, encoder, config, photos, held, prompts, captions,
         options.photo_batch,
     )  # fmt: skip
+    train_words(run, options.schedules.words, encoder, prompts, captions, anchors)
     encoder.eval()
     for name in ("vision", "text"):
         for part in ("modality_preprocessors", "modality_trunks", "modality_heads"):
