@@ -25,7 +25,7 @@ def train_pocket(
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints, to resume from; OUT-work by default.")
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on two cores.")] = 80.0,
+    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on two cores.")] = 100.0,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
 ) -> None:
     """Train the miniature model that ships with the package; resumes where it was stopped."""

@@ -51,12 +51,12 @@ from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
 from ibllm_tools.train.words import Prompts, subtype_names
 
-DEFAULT_MINUTES = 80.0
+DEFAULT_MINUTES = 100.0
 
 
 @dataclass(frozen=True)
 class PocketSchedules:
-    """Steps and rates of every stage; the defaults take about 80 minutes on two CPU cores."""
+    """Steps and rates of every stage; the defaults take about 100 minutes on two CPU cores."""
 
     language: Schedule = field(
         default_factory=lambda: Schedule(7500, 2e-3, 50, decay_from=0.45, save_every=500)
