@@ -165,8 +165,12 @@ def _concepts(folder: Path, frames: Sequence[Any]) -> list[Concept]:
         ids = frame.concept_id if "concept_id" in frame.columns else [None] * len(frame)
         names = frame.concept if "concept" in frame.columns else [f"concept {i}" for i in ids]
         pairs.update(zip(map(str, names), ids, strict=True))
-    names = sorted(pairs, key=lambda name: (pairs[name] is None, pairs[name] or 0, name))
-    return [Concept(i if pairs[n] is None else int(pairs[n]), n, n) for i, n in enumerate(names)]
+    order = sorted(pairs, key=lambda name: (pairs[name] is None, pairs[name] or 0, name))
+    found = []
+    for place, name in enumerate(order):
+        given = pairs[name]
+        found.append(Concept(place if given is None else int(given), name, name))
+    return found
 
 
 def _exhibits(

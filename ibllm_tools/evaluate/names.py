@@ -186,7 +186,8 @@ def concept_anchors(ask: Interviewer, facts: Sequence[Fact]) -> NDArray[Any]:
         np.array(embeddings.embed_documents([p.format(a=f.phrase) for f in facts])) for p in ANCHORS
     ]
     anchors: NDArray[Any] = np.mean(words, axis=0)
-    return anchors / np.linalg.norm(anchors, axis=1, keepdims=True)
+    anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
+    return anchors
 
 
 def _per_concept(

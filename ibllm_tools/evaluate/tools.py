@@ -113,7 +113,7 @@ def is_right(case: ToolCase, decoded: Decoded) -> bool:
     gold = case.call
     assert gold is not None
     call = decoded.call
-    return call.name == gold["name"] and call.arguments == gold["arguments"]
+    return bool(call.name == gold["name"] and call.arguments == gold["arguments"])
 
 
 def _figures(
