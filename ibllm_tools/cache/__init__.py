@@ -8,7 +8,16 @@ folder ─ VisualCache ─ blend (query towards its nearest images)
 
 from __future__ import annotations
 
-from ibllm_tools.cache.building import build_cache, recall_at
-from ibllm_tools.cache.visual import FORMS, CacheSettings, VisualCache, open_cache
+from ibllm_tools.cache.building import build_cache, recall_at, spread_rows
+from ibllm_tools.cache.settings import FORMS, CacheSettings
+from ibllm_tools.cache.visual import VisualCache, open_cache
 
-__all__ = ["FORMS", "CacheSettings", "VisualCache", "build_cache", "open_cache", "recall_at"]
+__all__ = [
+    "FORMS",
+    "CacheSettings",
+    "VisualCache",
+    "build_cache",
+    "open_cache",
+    "recall_at",
+    "spread_rows",
+]

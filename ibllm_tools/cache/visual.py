@@ -13,10 +13,9 @@ import re
 import shutil
 import sys
 import threading
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibllm_tools.cache.settings import CacheSettings
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 
-FORMS = ("code", "paper")
 _KINDS = ("exact", "compressed", "faiss")
 SETTINGS_FILE = "cache.json"
 _VECTORS_FILE = "vectors.safetensors"
@@ -36,48 +35,6 @@ TRAIN_ROWS_PER_LIST = 64
 _READ_SLACK_BYTES = 1 << 20
 _SOURCE_LINE = re.compile(r"^Error in .* at \S+:\d+: (Error: )?")
 _reading = threading.Lock()
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """How retrieved image vectors are blended into an embedding.
-
-    Attributes:
-        k: Vectors retrieved.
-        temperature: Factor t of the similarities before the softmax (form "code").
-        weight: Share of the retrieved vector, 0 to 1.
-        form: "code" is what the released program computes: the average by softmax(t · sim) is
-            normalised, blended, and the result normalised. "paper" is Eq. 4: the sum weighted
-            by the similarities themselves, blended, and not normalised.
-        folder: Of another cache than the model's own, as `ibllm cache build` writes it.
-    """
-
-    k: int = 10
-    temperature: float = 20.0
-    weight: float = 0.5
-    form: Literal["code", "paper"] = "code"
-    folder: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse settings without a meaning.
-
-        Raises:
-            ConfigurationError: A setting is out of range.
-        """
-        if self.k < 1:
-            raise ConfigurationError(f"cache k: found {self.k}, expected at least 1")
-        if not 0.0 <= self.weight <= 1.0:
-            raise ConfigurationError(f"cache weight: found {self.weight}, expected 0 to 1")
-        if not self.temperature >= 0.0:
-            raise ConfigurationError(
-                f"cache temperature: found {self.temperature}, expected 0 or more"
-            )
-        if self.form not in FORMS:
-            raise ConfigurationError(f"cache form: found {self.form!r}, expected one of {FORMS}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
-        return asdict(self)
 
 
 class VisualCache:
@@ -135,6 +92,17 @@ class VisualCache:
     def __len__(self) -> int:
         """Return the number of vectors."""
         return int(self._index.ntotal)
+
+    @property
+    def kind(self) -> str:
+        """One of "exact", "compressed", and "faiss" for another index."""
+        return self._kind
+
+    @property
+    def lists(self) -> dict[str, int]:
+        """Number of inverted lists and how many a search looks into; empty without lists."""
+        sizes = (getattr(self._index, "nlist", None), getattr(self._index, "nprobe", None))
+        return {} if None in sizes else {"n_lists": int(sizes[0]), "n_probe": int(sizes[1])}
 
     @property
     def dim(self) -> int:

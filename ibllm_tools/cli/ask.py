@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,8 @@ from ibllm_tools.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ibllm_tools.engine import Finish
+    from ibllm_tools.cache import CacheSettings
+    from ibllm_tools.engine import Engine, Finish
     from ibllm_tools.media import Media
 
 
@@ -38,6 +40,9 @@ def ask(
     cache: Annotated[
         bool | None, typer.Option("--cache/--no-cache", help="Use the visual cache or not.")
     ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Use this visual cache; see `ibllm cache build`.")
+    ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
@@ -52,7 +57,8 @@ def ask(
     sampling = Sampling(temperature, top_p, max_tokens=max_tokens or MAX_TOKENS, seed=seed)
     engine = open_engine(model, device=device, dtype=dtype)
     loaded = time.perf_counter()
-    pieces = engine.stream([{"role": "user", "content": question}], items, sampling, cache)
+    settings = cache if cache_dir is None or cache is False else _cache_in(cache_dir, engine)
+    pieces = engine.stream([{"role": "user", "content": question}], items, sampling, settings)
     first, parts, finish = None, [], None
     for piece in pieces:
         first = first or time.perf_counter()
@@ -65,6 +71,15 @@ def ask(
         times = _timings(started, loaded, first, time.perf_counter(), finish)
         answer = {"question": question, "answer": "".join(parts), "media": _described(media)}
         print_json({**answer, "model": model, **_usage(finish, media), "timings": times})
+
+
+def _cache_in(folder: Path, engine: Engine) -> CacheSettings:
+    """The model's own settings, with the cache of another folder."""
+    from dataclasses import replace
+
+    from ibllm_tools.model.sensing import cache_settings
+
+    return replace(cache_settings(engine.model.config), folder=str(folder))
 
 
 def _described(media: Sequence[Media]) -> list[dict[str, Any]]:

@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from ibllm_tools.data.store.encoding import write_store
 from ibllm_tools.data.store.identity import EncoderIdentity, identify_encoder
-from ibllm_tools.data.store.reading import FeatureStore, StoredMedium, StoredRow, part_name
+from ibllm_tools.data.store.reading import (
+    FeatureStore,
+    StoredMedium,
+    StoredRow,
+    is_store,
+    part_name,
+)
 from ibllm_tools.data.store.writing import FeatureWriter
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "StoredMedium",
     "StoredRow",
     "identify_encoder",
+    "is_store",
     "part_name",
     "write_store",
 ]

@@ -233,6 +233,12 @@ def _read_about(folder: Path, *, partial: bool) -> dict[str, Any]:
     return about
 
 
+def is_store(folder: str | Path) -> bool:
+    """Whether a folder is a feature store, or the parts of one."""
+    path = Path(folder).expanduser()
+    return (path / STORE_FILE).is_file() or any(path.glob(f"part-*-of-*/{STORE_FILE}"))
+
+
 def part_name(index: int, count: int) -> str:
     """Name the folder of one of several processes that fill a store."""
     return f"part-{index}-of-{count}"
