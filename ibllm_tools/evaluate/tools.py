@@ -26,9 +26,10 @@ TASKS = {
     "quoted": "copies a quoted span",
     "place": "takes a place or object from the question",
     "attachment": "takes an attachment id",
-    "choose": "the right tool of 2–4, whole call",
-    "choose_many": "the right tool of 5–8, whole call",
+    "choose": "chooses the right tool of 2–4",
+    "choose_many": "chooses the right tool of 5–8",
 }
+CHOICES = ("choose", "choose_many")
 PLAIN, RESULT = "plain", "result"
 
 
@@ -130,16 +131,20 @@ def _figures(
         for c, d, ok in zip(cases, decoded, right, strict=True)
         if not ok
     ][:8]
-    measures = [share(task, label, right, target=target_of("tools", task))]
-    scripts: list[str] = [getattr(c, "script", "") for c in cases]
-    for script in dict.fromkeys(s for s in scripts if s):
+    target = target_of("tools", task)
+    if task in CHOICES:  # which tool is the question; values are the copying tasks' matter
+        whole = share(f"{task}.call", f"{label}: the whole call", right)
+        return [share(task, label, named, target=target), whole]
+    measures = [share(task, label, right, target=target)]
+    scripts = [c.script for c in cases]
+    for script in sorted({s for s in scripts if s}):
         chosen = [float(s == script) for s in scripts]
         flags = [a * b for a, b in zip(right, chosen, strict=True)]
         name = f"{task}.{script}"
         target = target_of("tools", name)
         measures.append(ratio(name, f"{label}: {script}", flags, chosen, target=target))
     if any(len(c.tools) > 1 for c in cases):
-        measures.append(share(f"{task}.name", f"{label}: its name alone", named))
+        measures.append(share(f"{task}.name", f"{label}: the tool's name alone", named))
     return measures
 
 
