@@ -4,6 +4,7 @@ Sharding happens as accelerate's FSDP2 does it (each decoder layer, then the roo
 itself offers FSDP on accelerators only.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -44,6 +45,14 @@ def batch(number, joint):
     return {"input_ids": ids, "labels": ids, "features": features, "has_media": shown}
 
 
+def reread(state):
+    """As from a file: a state in memory would share its step counts."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
 def shard(model):
     mesh = init_device_mesh("cpu", (2,))
     for layer in model.llm.get_decoder().layers:
@@ -67,7 +76,7 @@ def main(settings, out):
     other = shard(other)
     fresh = optimizer_of(other)
     sharding.give_out_trainable(other, state)
-    sharding.give_out_optimizer(other, fresh, moments)
+    sharding.give_out_optimizer(other, fresh, reread(moments))
     following = [
         step(m, o, batch(8 + rank, joint), 1.0) for m, o in ((model, optimizer), (other, fresh))
     ]

@@ -290,7 +290,7 @@ def test_the_schedule_is_the_released_one(golden, case, store, model, tmp_path):
 )
 def test_wrong_settings_say_what_is_wrong(change, message):
     with pytest.raises(ConfigurationError, match=message):
-        make_config(recipe("bind", "pocket", "out", "store", **change))
+        make_config(recipe("bind", "pocket", "out", "store") | change)
 
 
 def test_usage_errors_are_one_line(tmp_path):

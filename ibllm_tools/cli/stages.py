@@ -5,6 +5,7 @@ Settings come from a preset, then a YAML file, then options; what comes later wi
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -239,7 +240,8 @@ def _train(stage: str, resume: bool, **options: Any) -> None:
     values = settings(stage, **options)
     config = make_config(values, str(options["config"] or "settings"))
     folder = train_stage(config, resume=resume, say=lambda line: typer.echo(line, err=True))
-    typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
+    if os.environ.get("RANK", "0") == "0":  # one line, also where several processes train
+        typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
 
 
 def settings(
