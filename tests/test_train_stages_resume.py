@@ -99,7 +99,7 @@ TWO = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num
        "--main_process_port", "0"]  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", ["bind", "instruct"])
+@pytest.mark.parametrize("stage", [pytest.param("bind", marks=pytest.mark.slow), "instruct"])
 def test_two_processes_walk_the_curve_of_one(ground, tmp_path, stage):
     """Gloo on a CPU; one process accumulates twice as often. Some batches have no media."""
     pair = begin(TWO, ground, tmp_path / "pair", stage=stage, accumulate=1)
