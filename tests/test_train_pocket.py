@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.model import ImageBindLLM, ImageBindLLMProcessor
-from ibllm_tools.train.encoder_sizes import EncoderSizes
 from ibllm_tools.train.data import hold_out, open_table, read_concepts
+from ibllm_tools.train.encoder_sizes import EncoderSizes
 from ibllm_tools.train.knowledge import facts_for
 from ibllm_tools.train.language import LanguageSizes
 from ibllm_tools.train.loop import Schedule
