@@ -39,7 +39,8 @@ def clean(
         float | None, typer.Option(help="Keep this share, by similarity; such as 0.8.")
     ] = None,
     near_duplicate: Annotated[
-        float | None, typer.Option(help="Of media at least this similar keep one; such as 0.97.")
+        float | None,
+        typer.Option(help="Of media at least this similar keep one; 0.995 for pocket."),
     ] = None,
     duplicates: Annotated[
         str, typer.Option(help="Same media and text (rows), same media (media), or off.")
