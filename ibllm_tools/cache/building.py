@@ -73,14 +73,16 @@ def build_cache(
     count = sum(len(block) for block in blocks())
     if count == 0:
         raise ConfigurationError("found no vectors for the cache, expected at least one")
+    exact = form == "exact" or (form is None and count <= MAX_EXACT)
+    n_lists = None if exact else choose_lists(count, n_lists)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    if form == "exact" or (form is None and count <= MAX_EXACT):
+    if n_lists is None:
         table = np.concatenate([np.asarray(block, np.float16) for block in blocks()])
         VisualCache(table).save(part, torch.float16)
     else:
-        _build_compressed(blocks, count, part, choose_lists(count, n_lists), n_probe, chunk_rows)
+        _build_compressed(blocks, count, part, n_lists, n_probe, chunk_rows)
     part.replace(folder)
     return VisualCache.load(folder)
 
