@@ -37,7 +37,7 @@ _TYPE_MACRO = (
     "{%- macro kind(s) -%}"
     "{%- if s.enum %}{% for v in s.enum %}{{ '|' if not loop.first }}{{ v | tojson }}{% endfor %}"
     "{%- elif s.anyOf %}{% for v in s.anyOf %}{{ '|' if not loop.first }}{{ kind(v) }}{% endfor %}"
-    "{%- elif s.type is sequence and s.type is not string %}{{ s.type | join('|') }}"
+    "{%- elif s.type and s.type is not string %}{{ s.type | join('|') }}"
     "{%- elif s.properties %}{{ '{' }}{{ fields(s) }}{{ '}' }}"
     "{%- elif s['items'] is mapping %}[{{ kind(s['items']) }}]"
     "{%- else %}{{ s.type or 'any' }}{% endif %}"
