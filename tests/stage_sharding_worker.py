@@ -34,7 +34,7 @@ def step(model, optimizer, rows, scale):
     (output.loss * scale).backward()
     optimizer.step()
     optimizer.zero_grad()
-    return float(output.loss)
+    return float(output.loss.detach())
 
 
 def batch(number, joint):
@@ -72,6 +72,8 @@ def main(settings, out):
     state, moments = sharding.gather_trainable(model), sharding.gather_optimizer(model, optimizer)
     if rank == 0:
         assert state.keys() == names
+        assert {type(x) for x in state.values()} == {torch.Tensor}
+        torch.save(state, out / "state.pt")
     other, _ = build(settings)
     other = shard(other)
     fresh = optimizer_of(other)
@@ -83,7 +85,6 @@ def main(settings, out):
     last = [sharding.gather_trainable(m) for m in (model, other)]
     if rank == 0:
         assert all(torch.equal(last[0][name], last[1][name]) for name in names)
-        torch.save(state, out / "state.pt")
         found = {"curve": curve, "following": following}
         (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
     dist.barrier()

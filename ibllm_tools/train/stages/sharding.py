@@ -27,7 +27,7 @@ def gather_trainable(model: nn.Module) -> dict[str, Tensor]:
 
 def give_out_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Set the trained weights from whole tensors, which only the first process needs."""
-    parts.set_model_state_dict(model, state, options=_GIVEN_OUT)  # type: ignore[arg-type]
+    parts.set_model_state_dict(model, dict(state), options=_GIVEN_OUT)  # torch changes the dict
 
 
 def gather_optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
