@@ -198,16 +198,25 @@ def test_the_built_in_heads_choose_and_copy_before_any_training(tokenizer):
     assert before.mean() > 0.95
 
 
+class DyingRun(Run):
+    """Dies before its third step."""
+
+    def step_seed(self, stage: str, step: int) -> int:
+        if step == 2:
+            raise KeyboardInterrupt
+        return super().step_seed(stage, step)
+
+
 def test_a_killed_language_run_continues_exactly(tmp_path, facts):
-    def train(folder, steps):
-        schedule = Schedule(steps, 1e-3, 1, save_every=1)
-        return train_language(Run(folder, 3), SIZES, schedule, facts, [])
+    def train(run):
+        return train_language(run, SIZES, Schedule(4, 1e-3, 1, save_every=1), facts, [])
 
     torch.set_num_threads(1)
-    whole, tokenizer = train(tmp_path / "whole", 4)
-    state = torch.load(tmp_path / "whole" / "language.ckpt", weights_only=True)
-    assert state["step"] == 4
-    again, _ = train(tmp_path / "whole", 4)
+    whole, tokenizer = train(Run(tmp_path / "whole", 3))
+    with pytest.raises(KeyboardInterrupt):
+        train(DyingRun(tmp_path / "killed", 3))
+    assert torch.load(tmp_path / "killed" / "language.ckpt", weights_only=True)["step"] == 2
+    again, _ = train(Run(tmp_path / "killed", 3))
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     again.save_pretrained(tmp_path / "saved")

@@ -40,6 +40,7 @@ from ibllm_tools.train.tokenizer import (
 CONST, ROLE, IS_TOOL, IS_USER, IS_BOS, CHOOSES, IN_TOOL, IN_USER = range(8)
 VOTED, AFTER_MARK, SPARE = 8, 9, 10
 N_FLAGS = 12
+SMALLEST_WIDTH = 176
 FLAG = 4.0
 ROPE_THETA = 1e8
 _SLOW = 0.004  # radians a token: slower pairs hardly see distance
@@ -63,7 +64,9 @@ def _divide(width: int) -> _Parts:
         edges.append(edges[-1] + int(share * width))
     edges.append(edges[-1] + (edges[-1] - edges[-2]))
     if edges[-1] > width:
-        raise ValueError(f"width {width} is too small to divide; at least 64 is needed")
+        raise ValueError(
+            f"width {width} is too small to divide; at least {SMALLEST_WIDTH} is needed"
+        )
     return _Parts(*(slice(a, b) for a, b in pairwise(edges)))
 
 
@@ -227,12 +230,13 @@ def _orthogonal(rows: int, columns: int) -> Tensor:
 
 @torch.no_grad()
 def build_in_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Set the first weights of a model in place; needs three heads and five layers or more.
+    """Set the first weights of a model in place; needs width 176, three heads, five layers or more.
 
     Smaller models keep their random weights.
     """
     config = model.config
-    if config.num_hidden_layers < 5 or config.num_attention_heads < 3 or config.hidden_size < 96:
+    small = config.num_hidden_layers < 5 or config.num_attention_heads < 3
+    if small or config.hidden_size < SMALLEST_WIDTH:
         return
     _scale_weights(model)
     heads = _Heads(model)
