@@ -276,7 +276,5 @@ def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise MissingExtraError(
-            "recipes are YAML files; install it with `pip install 'ibllm-tools[train]'`"
-        ) from error
+        raise MissingExtraError("pyyaml", "train") from error
     return yaml

@@ -145,7 +145,5 @@ def _peft() -> Any:
         import peft
         import peft.utils
     except ImportError as error:
-        raise MissingExtraError(
-            "PEFT's format needs peft; install it with `pip install 'ibllm-tools[train]'`"
-        ) from error
+        raise MissingExtraError("peft", "train") from error
     return peft

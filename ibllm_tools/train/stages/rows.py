@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ class Stream(Dataset[TrainingRow]):
 
     def locate(self, place: int) -> tuple[int, int]:
         """Which set, and which of its rows, stands at a place."""
-        if self._quota is None:
+        if self._quota is None or self._cumulated is None:
             turn, offset = divmod(place, self._ends[-1])
             index = int(_order(self._seed, -1, turn, self._ends[-1])[offset])
             number = bisect_right(self._ends, index)
@@ -127,8 +127,8 @@ class Stream(Dataset[TrainingRow]):
         block, offset = divmod(place, BLOCK)
         slots = _order(self._seed, -2, block, BLOCK)
         slot = int(slots[offset])
-        number = int(np.searchsorted(self._cumulated, slot, side="right"))  # type: ignore[arg-type]
-        first = int(self._cumulated[number] - self._quota[number])  # type: ignore[index]
+        number = int(np.searchsorted(self._cumulated, slot, side="right"))
+        first = int(self._cumulated[number] - self._quota[number])
         drawn = block * int(self._quota[number]) + slot - first
         turn, at = divmod(drawn, len(self._sets[number]))
         return number, int(_order(self._seed, number, turn, len(self._sets[number]))[at])
@@ -148,5 +148,5 @@ def block_quota(shares: Sequence[float]) -> Indices:
 @lru_cache(maxsize=16)
 def _order(seed: int, number: int, turn: int, length: int) -> Indices:
     """The order of one pass over a set."""
-    found: Any = np.random.default_rng([seed, number + 2, turn]).permutation(length)
-    return found.astype(np.int64)  # type: ignore[no-any-return]
+    found: Indices = np.random.default_rng([seed, number + 2, turn]).permutation(length)
+    return found

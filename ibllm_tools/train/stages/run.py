@@ -297,9 +297,7 @@ def _require_extra() -> None:
         import accelerate  # noqa: F401
         import yaml  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(
-            f"training needs {error.name}; install it with `pip install 'ibllm-tools[train]'`"
-        ) from error
+        raise MissingExtraError(str(error.name), "train") from error
 
 
 def _say_nothing(_line: str) -> None:

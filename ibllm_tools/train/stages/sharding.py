@@ -21,7 +21,7 @@ _GIVEN_OUT = parts.StateDictOptions(
 
 def gather_trainable(model: nn.Module) -> dict[str, Tensor]:
     """Gather the trained weights, whole, in the first process; the others get {}."""
-    state: dict[str, Tensor] = parts.get_model_state_dict(model, options=_GATHERED)
+    state: dict[str, Any] = parts.get_model_state_dict(model, options=_GATHERED)
     return state
 
 

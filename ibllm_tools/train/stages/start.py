@@ -64,8 +64,8 @@ def open_start(config: StageConfig) -> Start:
     model.config.text_only = config.text_only
     trainable = choose_trainable(model, config)
     if is_ours:
-        base, kept = str(folder.resolve()), {}
-        return Start(model, processor, encoder, trainable, base, kept, folder)
+        base = str(folder.resolve())
+        return Start(model, processor, encoder, trainable, base, {}, folder)
     others = model.adapter_state_dict().items()
     kept = {name: x.clone() for name, x in others if name not in trainable}
     return Start(model, processor, encoder, trainable, None, kept, None)

@@ -127,8 +127,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Group weights: no decay on biases and norms, a factor on the gates' rate."""
-        if self.optimizer is not None:
-            return self.optimizer
+        made: torch.optim.Optimizer | None = self.optimizer
+        if made is not None:
+            return made
         subject = model or self.model
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in subject.named_parameters():
@@ -138,14 +139,14 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 scale = self.config.gate_lr_scale if plain == "gates" else 1.0
                 groups.setdefault((decay, scale), []).append(parameter)
         kind, options = self.get_optimizer_cls_and_kwargs(self.args, subject)
-        self.optimizer = kind(
+        made = self.optimizer = kind(
             [
                 {"params": params, "weight_decay": decay, "lr": self.args.learning_rate * scale}
                 for (decay, scale), params in groups.items()
             ],
             **options,
         )
-        return self.optimizer
+        return made
 
     # checkpoints
 
