@@ -101,8 +101,9 @@ class VisualCache:
     @property
     def lists(self) -> dict[str, int]:
         """Number of inverted lists and how many a search looks into; empty without lists."""
-        sizes = (getattr(self._index, "nlist", None), getattr(self._index, "nprobe", None))
-        return {} if None in sizes else {"n_lists": int(sizes[0]), "n_probe": int(sizes[1])}
+        if not hasattr(self._index, "nlist"):
+            return {}
+        return {"n_lists": int(self._index.nlist), "n_probe": int(self._index.nprobe)}
 
     @property
     def dim(self) -> int:

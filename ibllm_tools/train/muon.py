@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:
         """Take one step; a closure is not supported."""
         del closure
         for group in self.param_groups:
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         if "buffer" not in state:
             state["buffer"] = torch.zeros_like(weight)
         state["buffer"].mul_(momentum).add_(weight.grad)
-        direction = orthogonalize(weight.grad + momentum * state["buffer"])  # type: ignore[operator]
+        direction = orthogonalize(weight.grad + momentum * state["buffer"])
         fan_in = weight.numel() / len(weight)
         rate = group["lr"] * max(1.0, len(weight) / fan_in) ** 0.5
         if weight.ndim == 2:
@@ -84,4 +84,5 @@ def orthogonalize(matrix: Tensor) -> Tensor:
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
     x = x.T if tall else x
-    return x.reshape(matrix.shape).to(matrix.dtype)
+    result: Tensor = x.reshape(matrix.shape).to(matrix.dtype)
+    return result
