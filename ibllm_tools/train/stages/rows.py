@@ -138,7 +138,7 @@ def block_quota(shares: Sequence[float]) -> Indices:
     """How many of every `BLOCK` draws fall on each set; at least one, `BLOCK` in all."""
     parts = np.asarray(shares, dtype=np.float64)
     exact = parts / parts.sum() * BLOCK
-    quota = np.maximum(1, np.floor(exact)).astype(np.int64)
+    quota: Indices = np.maximum(1, np.floor(exact)).astype(np.int64)
     for number in np.argsort(quota - exact)[: max(0, BLOCK - int(quota.sum()))]:
         quota[number] += 1
     quota[int(np.argmax(quota))] += BLOCK - int(quota.sum())

@@ -127,7 +127,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Group weights: no decay on biases and norms, a factor on the gates' rate."""
-        made: torch.optim.Optimizer | None = self.optimizer
+        made: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         if made is not None:
             return made
         subject = model or self.model
