@@ -230,11 +230,17 @@ def make_config(values: Mapping[str, Any], where: str = "settings") -> StageConf
         return StageConfig(**values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-            + ("" if problem["type"] == "missing" else f" (found {problem['input']!r})")
+            ".".join(map(str, problem["loc"]))
+            + ": " * bool(problem["loc"])
+            + problem["msg"].removeprefix("Value error, ")
+            + (f" (found {problem['input']!r})" if _has_input(problem) else "")
             for problem in error.errors()
         )
         raise ConfigurationError(f"{where}: {problems}") from error
+
+
+def _has_input(problem: Any) -> bool:
+    return bool(problem["loc"]) and problem["type"] != "missing"
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def make_arguments(config: StageConfig, steps: int) -> TrainingArguments:
         optim=config.optimizer,
         max_grad_norm=config.clip,
         bf16=uses_bf16(config),
-        use_cpu=config.device == "cpu",
+        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         logging_steps=config.log_every,
         logging_first_step=True,
         save_strategy="steps",
