@@ -178,6 +178,8 @@ def official_clips(table: Table, config: PreprocessConfig) -> list[Tensor]:
     from ibllm_tools.preprocess.audio import audio_to_clips
 
     return [
-        audio_to_clips(torch.from_numpy(np.array(w[None, :n])).float() / 32768, config.audio_rate_hz, config)
+        audio_to_clips(
+            torch.from_numpy(np.array(w[None, :n])).float() / 32768, config.audio_rate_hz, config
+        )
         for w, n in zip(table.values, table.length, strict=True)
     ]

@@ -229,18 +229,17 @@ def make_config(values: Mapping[str, Any], where: str = "settings") -> StageConf
     try:
         return StageConfig(**values)
     except ValidationError as error:
-        problems = "; ".join(
-            ".".join(map(str, problem["loc"]))
-            + ": " * bool(problem["loc"])
-            + problem["msg"].removeprefix("Value error, ")
-            + (f" (found {problem['input']!r})" if _has_input(problem) else "")
-            for problem in error.errors()
-        )
+        problems = "; ".join(map(_describe, error.errors()))
         raise ConfigurationError(f"{where}: {problems}") from error
 
 
-def _has_input(problem: Any) -> bool:
-    return bool(problem["loc"]) and problem["type"] != "missing"
+def _describe(problem: Any) -> str:
+    """Say what is wrong with one setting, or with a recipe as a whole."""
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return text
+    found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+    return f"{'.'.join(map(str, problem['loc']))}: {text}{found}"
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

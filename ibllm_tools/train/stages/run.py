@@ -201,6 +201,7 @@ def save_activations(llm: Any) -> None:
 
 def make_arguments(config: StageConfig, steps: int) -> TrainingArguments:
     """Translate settings to those of transformers."""
+    import torch
     from transformers import TrainingArguments
 
     schedule = {"min_lr": config.min_lr} if config.schedule == "cosine" else {}
