@@ -94,8 +94,8 @@ class Result:
 
 
 SHOTS = (
-    Shot("photo", "What is in the photo?", (("piano.jpg", 1.0),)),
-    Shot("sound", "What makes this sound?", (("helicopter.ogg", 1.0),)),
+    Shot("photo", "What do you see?", (("piano.jpg", 1.0),)),
+    Shot("sound", "What makes this sound?", (("sea.ogg", 1.0),)),
     Shot("3D shape", "What is this object?", (("fish.ply", 1.0),)),
     Shot("video", "What is in the video?", (("dog.mp4", 1.0),)),
     Shot("mixture", "What could be happening?", (("piano.jpg", 0.5), ("dog.ogg", 0.5))),
