@@ -72,7 +72,7 @@ def train_photos(
         y = labels[rows]
         x = view_photos(torch.from_numpy(photos.values[rows]), config, px)
         x, other, own = paste_boxes(x, PASTED)
-        strange = strange_photos(x[: batch // 16])
+        strange = strange_photos(x[: max(4, batch // 16)])
         with fast_cpu():
             seen = encode(encoder, "image", torch.cat((x, strange)))
         image, unknown = seen[:batch], seen[batch:]
