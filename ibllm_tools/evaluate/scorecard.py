@@ -23,7 +23,6 @@ from ibllm_tools.evaluate.session import Session
 FORMAT = 1
 SECTIONS = ("names", "cache", "mixing", "language", "unknown", "tools", "speed")
 _VERSIONED = ("torch", "transformers", "langchain-core", "numpy")
-_WITHOUT_MEDIA = frozenset({"tools", "speed"})
 
 
 @dataclass

@@ -132,20 +132,6 @@ def open_table(data_dir: Path, work_dir: Path, kind: str, split: str) -> Table:
     )
 
 
-def read_blobs(data_dir: Path, kind: str, split: str) -> list[tuple[bytes, int]]:
-    """Read the undecoded media of one split, each with its concept id.
-
-    Raises:
-        ConfigurationError: An unknown kind, or the file is absent.
-        MissingExtraError: pandas or pyarrow is not installed.
-    """
-    if kind not in _KINDS:
-        raise ConfigurationError(f"found table {kind!r}, expected one of {sorted(_KINDS)}")
-    frame = _read_parquet(data_dir / _KINDS[kind].file)
-    frame = frame[frame.split == split]
-    return list(zip(frame[_KINDS[kind].column], frame.concept_id.astype(int), strict=True))
-
-
 def _decode_table(data_dir: Path, stem: Path, kind: _Kind, split: str) -> None:
     frame = _read_parquet(data_dir / kind.file)
     frame = frame[frame.split == split].reset_index(drop=True)

@@ -23,7 +23,6 @@ from ibllm_tools.train.photo_features import PhotoFeatures, empty_pictures, enco
 
 __all__ = ["FeatureNoise", "FeatureSource", "PhotoFeatures", "empty_pictures", "encode_photos",
            "faint"]  # fmt: skip
-UNKNOWN = -1
 EVEN = (0.36, 0.64)
 UNEVEN = (0.8, 0.95)
 

@@ -58,11 +58,6 @@ class Prompts:
         chinese = self.chinese[rows * len(CHINESE) + torch.randint(len(CHINESE), (n,))]
         return trim(torch.where(torch.rand(n, 1) < 0.33, chinese, english))
 
-    def encode_subtypes(self, encoder: ImageBind) -> Tensor:
-        """Encode the words of the finer kinds: (subtypes, joint)."""
-        pick = partial(_pick_text, self.subtypes)
-        return encode_all(encoder, "text", pick, len(self.subtype_concept))
-
     @torch.no_grad()
     def ensemble(self, encoder: ImageBind) -> Tensor:
         """Average all prompts of each concept: (concepts, joint) unit vectors."""
