@@ -6,8 +6,9 @@ LLM layer: stock attention (B, T, H, D) + injection[layer] -> output projection
 ```
 
 The values are computed once per request and travel as the call argument `injection`; no module
-holds them, so neither threads nor rows of a batch can mix them up. L counts the injected layers,
-which are the last ones of the LLM. Nothing here knows media or how an LLM is loaded.
+holds them, so neither threads nor rows of a batch can mix them up. `PerToken` gives the tokens of
+one row different media. L counts the injected layers, which are the last ones of the LLM. Nothing
+here knows media or how an LLM is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from ibllm_tools.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +85,49 @@ class LateValues:
         return len(self.tokens)
 
 
-Injection: TypeAlias = "Tensor | Sequence[Tensor] | AdapterTokens | WordOffsets | LateValues"
+PerRow: TypeAlias = "Tensor | Sequence[Tensor] | AdapterTokens | WordOffsets | LateValues"
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """An injection that differs from token to token: which row of another one each token gets.
+
+    It lets every turn of a conversation keep the media that it was said with. The values are
+    still computed once per medium; a layer picks those of its tokens.
+
+    Attributes:
+        source: An injection of R rows, one per medium.
+        rows: (B, T) int64, the row of `source` that a token gets. A call with one token gets the
+            last column, and tokens beyond T get it too, so that an answer goes on with it.
+    """
+
+    source: PerRow
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rows_of(self, n_tokens: int) -> Tensor:
+        """The row of each of `n_tokens` tokens that a layer sees, (B, n_tokens).
+
+        Raises:
+            ConfigurationError: Fewer tokens than rows, but more than one.
+        """
+        n_rows = self.rows.shape[1]
+        if n_tokens == n_rows:
+            return self.rows
+        if n_tokens == 1:
+            return self.rows[:, -1:]
+        if n_tokens < n_rows:
+            raise ConfigurationError(
+                f"found {n_tokens} tokens and {n_rows} entries of media_index; expected as many, "
+                "or one token that follows the prompt"
+            )
+        last = self.rows[:, -1:].expand(-1, n_tokens - n_rows)
+        return torch.cat([self.rows, last], 1)
+
+
+Injection: TypeAlias = "PerRow | PerToken"
 
 
 def attention_name(stock: str) -> str:
@@ -172,6 +217,8 @@ def add_injection(
     layer = module.layer_idx - (module.config.num_hidden_layers - len(injection))
     if layer < 0 or isinstance(injection, WordOffsets):
         return out
+    if isinstance(injection, PerToken):
+        return _add_per_token(module, out, query, injection, scaling)
     if isinstance(injection, AdapterTokens):
         return out + attend_to_adapter(query, injection, layer, scaling).to(out)
     if isinstance(injection, LateValues):
@@ -180,6 +227,49 @@ def add_injection(
     if values.dtype != out.dtype or values.device != out.device:
         values = values.to(out)
     return out + values
+
+
+def _add_per_token(
+    module: Any, out: Tensor, query: Tensor, injection: PerToken, scaling: float | None
+) -> Tensor:
+    """Add to each token what its own medium gives; arguments as in `add_injection`."""
+    source = injection.source
+    layer = module.layer_idx - (module.config.num_hidden_layers - len(source))
+    if isinstance(source, WordOffsets):
+        return out
+    rows = injection.rows_of(out.shape[1])
+    if isinstance(source, AdapterTokens):
+        picked = AdapterTokens(
+            _pick(source.keys[layer], rows)[None],  # (1, B, T, H, Q, D)
+            _pick(source.values[layer], rows)[None],
+            source.gates[layer : layer + 1],
+            _pick(source.open_rows, rows),
+        )
+        return out + _attend_per_token(query, picked, scaling).to(out)
+    if isinstance(source, LateValues):
+        values = _late_values(module, source, layer)  # (R, 1, H, D)
+    else:
+        values = source[layer]
+    return out + _pick(values[:, 0], rows).to(out)
+
+
+def _pick(entries: Tensor, rows: Tensor) -> Tensor:
+    """Pick entries (R, ...) by row numbers (B, T): (B, T, ...)."""
+    picked = entries.index_select(0, rows.flatten().to(entries.device))
+    return picked.view(*rows.shape, *entries.shape[1:])
+
+
+def _attend_per_token(query: Tensor, adapter: AdapterTokens, scaling: float | None) -> Tensor:
+    """`attend_to_adapter` where every token has an adapter of its own, one layer: (B, T, H, D)."""
+    alone = query.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B * T, H, 1, D)
+    flat = AdapterTokens(
+        adapter.keys.flatten(1, 2),
+        adapter.values.flatten(1, 2),
+        adapter.gates,
+        adapter.open_rows.flatten(),
+    )
+    result = attend_to_adapter(alone, flat, 0, scaling)  # (B * T, 1, H, D)
+    return result.view(query.shape[0], query.shape[2], *result.shape[2:])
 
 
 def _late_values(module: Any, injection: LateValues, layer: int) -> Tensor:
@@ -285,14 +375,18 @@ def add_word_offsets(
     Source: ImageBind-LLM (arXiv 2309.03905), Eq. 2.
     """
     injection = kwargs.get("injection")
-    if not isinstance(injection, WordOffsets):
+    offsets = injection.source if isinstance(injection, PerToken) else injection
+    if not isinstance(offsets, WordOffsets):
         return None
     attention: Any = module.self_attn
-    layer = attention.layer_idx - (attention.config.num_hidden_layers - len(injection))
+    layer = attention.layer_idx - (attention.config.num_hidden_layers - len(offsets))
     if layer < 0:
         return None
     hidden = args[0] if args else kwargs["hidden_states"]
-    hidden = hidden + injection.offsets[layer].to(hidden)
+    added = offsets.offsets[layer]  # (B, 1, dim)
+    if isinstance(injection, PerToken):
+        added = _pick(added[:, 0], injection.rows_of(hidden.shape[1]))
+    hidden = hidden + added.to(hidden)
     if args:
         return (hidden, *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": hidden}
@@ -300,6 +394,8 @@ def add_word_offsets(
 
 def expand_rows(injection: Injection, n: int) -> Injection:
     """Repeat every row `n` times, for beams or several answers per request."""
+    if isinstance(injection, PerToken):
+        return PerToken(injection.source, injection.rows.repeat_interleave(n, 0))
     if isinstance(injection, AdapterTokens):
         return AdapterTokens(
             injection.keys.repeat_interleave(n, 1),

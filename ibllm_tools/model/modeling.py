@@ -15,16 +15,11 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
 from ibllm_tools.bind import BindNetwork
 from ibllm_tools.errors import ConfigurationError
-from ibllm_tools.injection import (
-    Injection,
-    add_word_offsets,
-    expand_rows,
-)
+from ibllm_tools.injection import Injection, add_word_offsets, expand_rows
 from ibllm_tools.llm import (
     LORA_RANK,
     DeltaLinear,
     add_deltas,
-    injects,
     inspect_llm,
     merge_deltas,
     named_deltas,
@@ -165,31 +160,6 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         n_layers: int | None = self.config.n_injected_layers
         return n_layers or self.config.get_text_config(decoder=True).num_hidden_layers
 
-    def _resolve(
-        self,
-        media: MediaBatch | None,
-        features: Tensor | None,
-        has_media: Tensor | None,
-        injection: Injection | None,
-        cache: CacheSettings | bool | None,
-        *,
-        late: bool = False,
-    ) -> Injection | None:
-        """Take the one of media, features and injection that is given to an injection."""
-        given = [x is not None for x in (media, features, injection)]
-        if sum(given) > 1:
-            raise ConfigurationError("pass one of media=, features= and injection=, not several")
-        if media is not None:
-            features, has_media = self.sense(media, cache)
-        if features is not None:
-            injection = self.injection(features, has_media, late=late)
-        if injection is not None and not injects(self.llm):
-            raise ConfigurationError(
-                "the base LLM's attention was changed, so nothing would be injected; "
-                "use model.set_attn_implementation('sdpa' or 'eager')"
-            )
-        return injection
-
     # the language model
 
     def forward(
@@ -206,6 +176,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         media: MediaBatch | None = None,
         features: Tensor | None = None,
         has_media: Tensor | None = None,
+        media_index: Tensor | None = None,
         injection: Injection | None = None,
         cache: CacheSettings | bool | None = None,
         late: bool = False,
@@ -223,8 +194,9 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
             logits_to_keep: See there.
             labels: (B, T); -100 is ignored. If all are, the loss is 0.
             media: Preprocessed media of each row.
-            features: (B, joint) in place of media.
-            has_media: (B,) bool, with features; rows that are False get no injection.
+            features: (B, joint) in place of media, or (B, M, joint) with media_index.
+            has_media: (B,) or (B, M) bool, with features; what is False gives no injection.
+            media_index: (B, T) int64 below M: which of its row's M features a token gets.
             injection: What `self.injection` returned, in place of both.
             cache: With media; see `sense`.
             late: With media or features; see `Senses.injection`.
@@ -233,7 +205,9 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         Raises:
             ConfigurationError: Several of media, features and injection, or a wrong width.
         """
-        injection = self._resolve(media, features, has_media, injection, cache, late=late)
+        injection = self._resolve(
+            media, features, has_media, injection, cache, media_index=media_index, late=late
+        )
         if injection is not None:
             kwargs["injection"] = injection
         output: CausalLMOutputWithPast = self.llm(
@@ -259,6 +233,7 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         media: MediaBatch | None = None,
         features: Tensor | None = None,
         has_media: Tensor | None = None,
+        media_index: Tensor | None = None,
         injection: Injection | None = None,
         cache: CacheSettings | bool | None = None,
         **kwargs: Any,
@@ -268,13 +243,16 @@ class ImageBindLLM(Senses, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         Args:
             inputs: (B, T) prompts, or pass `input_ids=`; pad on the left.
             media: Preprocessed media of each row.
-            features: (B, joint) in place of media.
-            has_media: (B,) bool, with features.
+            features: (B, joint) in place of media, or (B, M, joint) with media_index.
+            has_media: (B,) or (B, M) bool, with features.
+            media_index: (B, T) int64; see `forward`. New tokens get what the last one got.
             injection: In place of both.
             cache: With media; see `sense`.
             **kwargs: `attention_mask`, `max_new_tokens`, `num_beams`, `streamer`...
         """
-        injection = self._resolve(media, features, has_media, injection, cache)
+        injection = self._resolve(
+            media, features, has_media, injection, cache, media_index=media_index
+        )
         if injection is not None:
             kwargs["injection"] = injection
         return super().generate(inputs, **kwargs)

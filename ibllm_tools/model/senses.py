@@ -12,11 +12,13 @@ from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.injection import (
     Injection,
     LateValues,
+    PerRow,
+    PerToken,
     WordOffsets,
     adapter_tokens,
     gated_values,
 )
-from ibllm_tools.llm import base_projection, inspect_llm
+from ibllm_tools.llm import base_projection, injects, inspect_llm
 from ibllm_tools.model.sensing import (
     cache_settings,
     mixed_features,
@@ -164,27 +166,84 @@ class Senses:
         return bound[:, None] if bound.ndim == 2 else bound
 
     def injection(
-        self, features: Tensor, has_media: Tensor | None = None, *, late: bool = False
+        self,
+        features: Tensor,
+        has_media: Tensor | None = None,
+        media_index: Tensor | None = None,
+        *,
+        late: bool = False,
     ) -> Injection | None:
-        """Compute what is added in the LLM's layers; once per request, not per token.
+        """Compute what is added in the LLM's layers; once per medium, not per token.
 
         Args:
-            features: (B, joint), as from `sense`.
-            has_media: (B,) bool; rows that are False get no injection. All rows when None.
+            features: (B, joint), as from `sense`; (B, M, joint) with media_index.
+            has_media: (B,) or (B, M) bool; what is False gives no injection. All when None.
+            media_index: (B, T) int64 from 0 to M - 1: which of its row's M features a token
+                gets, so that every turn of a conversation keeps its own media.
             late: Leave the value projections to the layers, and take part in the graph also
                 where no row has media: what training in several processes needs.
 
         Returns:
             (L, B, 1, H, D) for the L injected layers; `AdapterTokens` or `WordOffsets` for the
-            other forms, `LateValues` if late; None if no row has media and not late.
+            other forms, `LateValues` if late; `PerToken` with media_index; None if nothing has
+            media and not late.
+
+        Raises:
+            ConfigurationError: A wrong width, or shapes that do not belong together.
         """
         if has_media is not None and not late and not has_media.any():
             return None
-        return self.inject_bound(self.bind(features), has_media, late=late)
+        if media_index is None:
+            return self.inject_bound(self.bind(features), has_media, late=late)
+        return self._injection_per_token(features, has_media, media_index, late=late)
+
+    def _injection_per_token(
+        self, features: Tensor, has_media: Tensor | None, media_index: Tensor, *, late: bool
+    ) -> PerToken:
+        if features.ndim != 3 or media_index.ndim != 2 or len(features) != len(media_index):
+            raise ConfigurationError(
+                f"found features {tuple(features.shape)} and media_index "
+                f"{tuple(media_index.shape)}; expected (rows, media, {self.config.joint_dim}) and "
+                "(rows, tokens)"
+            )
+        n_rows, n_media = features.shape[:2]
+        if has_media is not None:
+            has_media = has_media.flatten()
+        source = self.inject_bound(self.bind(features.flatten(0, 1)), has_media, late=late)
+        first = torch.arange(n_rows, device=media_index.device)[:, None] * n_media
+        return PerToken(source, media_index + first)
+
+    def _resolve(
+        self,
+        media: MediaBatch | None,
+        features: Tensor | None,
+        has_media: Tensor | None,
+        injection: Injection | None,
+        cache: CacheSettings | bool | None,
+        *,
+        media_index: Tensor | None = None,
+        late: bool = False,
+    ) -> Injection | None:
+        """Take the one of media, features and injection that is given to an injection."""
+        given = [x is not None for x in (media, features, injection)]
+        if sum(given) > 1:
+            raise ConfigurationError("pass one of media=, features= and injection=, not several")
+        if media_index is not None and features is None:
+            raise ConfigurationError("media_index= says which of features= a token gets; pass both")
+        if media is not None:
+            features, has_media = self.sense(media, cache)
+        if features is not None:
+            injection = self.injection(features, has_media, media_index, late=late)
+        if injection is not None and not injects(self.llm):
+            raise ConfigurationError(
+                "the base LLM's attention was changed, so nothing would be injected; "
+                "use model.set_attn_implementation('sdpa' or 'eager')"
+            )
+        return injection
 
     def inject_bound(
         self, bound: Tensor, has_media: Tensor | None = None, *, late: bool = False
-    ) -> Injection:
+    ) -> PerRow:
         """Compute the injection of bound vectors (B, 1, dim); see `injection`."""
         if self.prefix_query is None:
             return self._word_offsets(bound, has_media)
