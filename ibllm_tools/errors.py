@@ -6,6 +6,7 @@ IbllmError
 ├── CheckpointError    weights or a model folder that do not fit; names the keys or files
 ├── DataError          training data of which nothing can be used; names rows and reasons
 ├── ConfigurationError options that cannot work together; says which value would
+├── SchemaError        a JSON schema that decoding cannot enforce; names keyword and place
 └── MissingExtraError  an optional package that is not installed; says the pip command
 ```
 
@@ -33,6 +34,10 @@ class DataError(IbllmError, ValueError):
 
 class ConfigurationError(IbllmError, ValueError):
     """Options cannot work together; the message says which value would."""
+
+
+class SchemaError(IbllmError, ValueError):
+    """Decoding cannot enforce a JSON schema; the message names the keyword and where it stands."""
 
 
 class MissingExtraError(IbllmError, ImportError):

@@ -22,6 +22,7 @@ STAGES = [
     {"model"},
     {"convert"},
     {"decoding"},
+    {"grammar"},
     {"engine"},
     {"chat_models", "embeddings"},
     {"data"},
