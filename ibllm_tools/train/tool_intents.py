@@ -119,7 +119,7 @@ def topic_intent(world: World, topic: Topic, *, chinese: bool) -> Intent:
     arguments: dict[str, Any] = {}
     script = ""
     if topic.kind != "none":
-        value, shown, script = _topic_value(world, topic.kind, chinese=chinese)
+        value, shown, script = topic_value(world, topic.kind, chinese=chinese)
         key = param_name(world, rng.choice(topic.params))
         fields[key] = {"type": "integer" if topic.kind == "integer" else "string"}
         if rng.random() < 0.25:
@@ -145,7 +145,7 @@ _TASKS = {
 }  # fmt: skip
 
 
-def _topic_value(world: World, kind: str, *, chinese: bool) -> tuple[Any, Any, str]:
+def topic_value(world: World, kind: str, *, chinese: bool) -> tuple[Any, Any, str]:
     """A value, how the question shows it, and its script."""
     if kind in _MEDIA:
         actual = world.rng.choice(("image", "audio", "video", "shape")) if kind == "media" else kind

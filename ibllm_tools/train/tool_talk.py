@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import encode_messages
 from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
+from ibllm_tools.train.tool_pairs import draw_pair, pair_intent
 from ibllm_tools.train.tool_results import draw_result
 from ibllm_tools.train.tool_wishes import any_intent, lexical_intent, number_intent, record_intent
 from ibllm_tools.train.tool_words import World, item, person
@@ -147,6 +148,8 @@ def _alike(world: World, wanted: Intent) -> Intent | None:
     """A tool of the same family, so that the choice is harder."""
     if " " in wanted.topic and not wanted.topic.startswith("form"):
         return record_intent(world)
+    if wanted.task == "pair":
+        return pair_intent(world, draw_pair(world), chinese=wanted.chinese)
     for _ in range(12):
         other = topic_intent(world, draw_topic(world), chinese=wanted.chinese)
         if other.task == wanted.task:

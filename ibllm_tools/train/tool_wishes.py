@@ -16,6 +16,7 @@ from ibllm_tools.train.tool_intents import (
     style_name,
     topic_intent,
 )
+from ibllm_tools.train.tool_pairs import draw_pair, pair_intent
 from ibllm_tools.train.tool_words import (
     World,
     any_word,
@@ -252,6 +253,7 @@ def any_intent(world: World) -> Intent:
     rng = world.rng
     makers: tuple[tuple[float, Callable[[], Intent]], ...] = (
         (6.0, lambda: topic_intent(world, draw_topic(world), chinese=rng.random() < 0.3)),
+        (1.5, lambda: pair_intent(world, draw_pair(world), chinese=rng.random() < 0.3)),
         (1.8, lambda: number_intent(world)),
         (2.0, lambda: record_intent(world)),
         (1.5, lambda: lexical_intent(world)),
