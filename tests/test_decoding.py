@@ -1,11 +1,26 @@
 """From logits to text: choosing tokens, whole characters, stop texts."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import byte_tokenizer
 
-from ibllm_tools.decoding import AnswerText, Sampler, Sampling, StopText, TokenText
+from ibllm_tools.decoding import (
+    AnswerText,
+    Sampler,
+    Sampling,
+    StopText,
+    TokenText,
+    choose_tokens,
+    logprobs_of,
+    spell,
+)
 from ibllm_tools.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +102,82 @@ def test_top_k_and_top_p_cut_the_unlikely():
     assert set(drawn(temperature=1.0, top_k=2, seed=0)) == {1, 2}
     assert set(drawn(temperature=1.0, top_p=0.6, seed=0)) == {1, 2}
     assert set(drawn(temperature=1.0, top_k=99, seed=0)) == {0, 1, 2, 3}
+    assert set(drawn(temperature=1.0, top_k=1, top_p=0.9, seed=0)) == {1}
+
+
+def test_a_nucleus_of_many_tokens_is_cut_where_a_full_sort_cuts_it():
+    logits = torch.linspace(0, 1, 1000)[torch.randperm(1000)]
+    sampler = Sampler(Sampling(temperature=1.0, top_p=0.5, seed=0))
+    least = min(float(logits[sampler.choose(logits)]) for _ in range(2000))
+    shares = logits.sort(descending=True).values.softmax(-1)
+    cut = int((shares.cumsum(-1) <= 0.5).sum())
+    assert cut > 256
+    assert least == pytest.approx(float(logits.sort(descending=True).values[cut]), abs=0.01)
+
+
+def test_rounding_of_the_logits_changes_no_draw():
+    logits = torch.randn(300, 2000)
+    noise = torch.randn(300, 2000) * 3e-5
+    options = Sampling(temperature=1.0, top_p=0.95, seed=3)
+    one, other = Sampler(options), Sampler(options)
+    assert [one.choose(x) for x in logits] == [other.choose(x) for x in logits + noise]
+
+
+def test_rows_are_chosen_together_as_alone():
+    logits = torch.randn(4, 70)
+    kinds = [Sampling(), Sampling(temperature=1.0, seed=1), Sampling(temperature=0.5, top_k=3)]
+    kinds = [*kinds[:2], Sampling(temperature=0.5, top_k=3, seed=2), Sampling()]
+    alone = [Sampler(kind).choose(row) for kind, row in zip(kinds, logits, strict=True)]
+    assert choose_tokens(logits, [Sampler(kind) for kind in kinds]) == alone
+
+
+def mask_of(*tokens, n_words=2):
+    bits = np.zeros(32 * n_words, np.uint8)
+    bits[list(tokens)] = 1
+    return np.packbits(bits, bitorder="little").view(np.int32)
+
+
+def test_a_mask_of_bits_forbids_what_it_leaves_out_and_does_not_reach():
+    logits = torch.zeros(4, 70)
+    logits[:, 69], logits[:, 31], logits[:, 40] = 9, 5, 7
+    masks = [None, mask_of(31, 40), mask_of(31, 3), mask_of()]
+    assert choose_tokens(logits, [Sampler(Sampling())] * 4, masks) == [69, 40, 31, -1]
+    sampler = Sampler(Sampling(temperature=2.0, seed=0))
+    drawn = {choose_tokens(logits[:1], [sampler], [mask_of(3, 9)])[0] for _ in range(40)}
+    assert drawn == {3, 9}
+
+
+def test_logits_that_are_no_numbers_choose_nothing():
+    logits = torch.zeros(2, 5)
+    logits[0, 1] = torch.nan
+    assert choose_tokens(logits, [Sampler(Sampling())] * 2)[0] == -1
+
+
+def test_logprobs_name_the_likeliest_tokens(tokenizer):
+    logits = torch.full((len(tokenizer),), -30.0)
+    a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
+    logits[a], logits[b] = 1.0, 2.0
+    found = logprobs_of(tokenizer, logits, a, 2)
+    assert (found.token, found.bytes, [t.token for t in found.top]) == ("a", b"a", ["b", "a"])
+    assert found.logprob == pytest.approx(-1.3133, abs=1e-3)
+    assert found.top[0].logprob == pytest.approx(-0.3133, abs=1e-3)
+    assert logprobs_of(tokenizer, logits, a, 0).top == ()
+
+
+def test_the_bytes_of_tokens_make_up_the_text(tokenizer):
+    text = "a 狗\n🐕‍🦺é"
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    assert b"".join(spell(tokenizer, token)[1] for token in tokens).decode() == text
+    assert spell(tokenizer, tokens[2])[0] == "\ufffd"
+    assert spell(tokenizer, tokenizer.eos_token_id) == ("<|end|>", b"<|end|>")
+
+
+def test_special_tokens_that_are_marks_are_shown(tokenizer):
+    mark, other = tokenizer.convert_tokens_to_ids(["<|user|>", "<|system|>"])
+    answer = AnswerText(tokenizer, marks=frozenset([mark]))
+    letters = tokenizer.encode("狗", add_special_tokens=False)
+    shown = [answer.push(token) for token in [mark, other, *letters, mark]]
+    assert "".join(shown) + answer.finish() == "<|user|>狗<|user|>"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +189,7 @@ def test_top_k_and_top_p_cut_the_unlikely():
         {"top_k": -1},
         {"max_tokens": 0},
         {"timeout_s": 0.0},
+        {"logprobs": -1},
     ],
     ids=str,
 )
