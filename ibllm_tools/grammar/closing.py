@@ -154,7 +154,7 @@ class _Search:
             token = self.words.single(byte)
             if token is not None and allows(state.mask, token) and not state.place.escaped:
                 return [token]
-        found = [token for token in self.words.fillers if allows(state.mask, token)]
+        found = self.words.fillers(state.mask)
         if not found:
             found = [t for t in allowed_tokens(state.mask) if t not in self.words.end_ids]
         return found[: self.n_tried]

@@ -1,7 +1,7 @@
 """Grammars as texts in llguidance's dialect of Lark.
 
 ```
-start: TEXT | HEAD call         # auto, where calls begin with a text such as <tool_call>
+start: TEXT | head call         # auto, where calls begin with a text such as <tool_call>
 call: "…opening…" tool ( "…joint…" tool ){0,15} "…closing…"
 tool: "name" "…middle…" arguments
 ```
@@ -78,8 +78,8 @@ def calls_grammar(
     else:
         rest = markup.opening.removeprefix(markup.trigger)
         rules.append(f"TEXT: {_without(markup.trigger)}")
-        rules.append(f"HEAD[lazy]: /{_ANYTHING}{_escape(markup.trigger)}/")
-        start = f"TEXT | HEAD {write(rest)} calls"
+        rules.append(f"head[lazy]: /{_ANYTHING}{_escape(markup.trigger)}/")
+        start = f"TEXT | head {write(rest)} calls"
     names = " | ".join(f"tool_{i}" for i in range(len(tools)))
     separators = (markup.item_separator, markup.key_separator)
     bodies = [

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.grammar.vocabulary import special_tokens
 
 if TYPE_CHECKING:
     from ibllm_tools.grammar.parsing import CallParser
@@ -40,6 +41,7 @@ class CallMarkup:
         middle: Between a name and its arguments.
         joint: Between arguments and the next name; None where a turn holds one call at most.
         closing: After the last arguments, before the turn ends.
+        trigger: The beginning of the opening that no other text may hold.
         item_separator: Between the items of arguments.
         key_separator: Between a key and its value.
         takes_text: The template wants arguments as JSON text, not as an object.
@@ -49,6 +51,7 @@ class CallMarkup:
     middle: str
     joint: str | None
     closing: str
+    trigger: str
     item_separator: str = ", "
     key_separator: str = ": "
     takes_text: bool = False
@@ -67,13 +70,7 @@ class CallMarkup:
     @property
     def is_bare(self) -> bool:
         """Whether a call is nothing but JSON, so that it has to be the whole answer."""
-        return self.opening[:1] in ("{", "")
-
-    @property
-    def trigger(self) -> str:
-        """The beginning of the opening that no other text may hold."""
-        found = _MARKER.match(self.opening)
-        return found.group() if found else self.opening
+        return self.opening.startswith("{")
 
     @property
     def has_ids(self) -> bool:
@@ -194,10 +191,19 @@ class _Probe:
             _with_id_marks(middle),
             self._joint(),
             _with_id_marks(self._until_turn_end(after)),
+            self._trigger(opening),
             written.group(2),
             written.group(1),
             self.takes_text,
         )
+
+    def _trigger(self, opening: str) -> str:
+        """The special token that an opening begins with, its first word, or all of it."""
+        begin = [text for text in special_tokens(self.tokenizer) if opening.startswith(text)]
+        if begin:
+            return max(begin, key=len)
+        found = _MARKER.match(opening)
+        return found.group() if found else opening
 
     def _first_call(self) -> tuple[str, str, re.Match[str]]:
         """What stands before and after the arguments of one call, and the arguments."""

@@ -60,7 +60,8 @@ class Vocabulary:
         n_tokens: V.
         end_ids: Tokens that end an answer; the tokenizer's own comes first.
         bytes: (V) what each token writes; nothing for special tokens.
-        specials: Id of each special token by its spelling.
+        specials: Ids by spelling of the tokens that plain text never stands for: special ones,
+            and added ones that look like tags.
         grammars: What was compiled for these tokens.
     """
 
@@ -74,16 +75,18 @@ class Vocabulary:
         self.tokenizer = _convert(tokenizer, list(self.end_ids))
         self.n_tokens: int = self.tokenizer.vocab_size
         self.bytes = [self._read(index) for index in range(self.n_tokens)]
-        self.specials = special_tokens(tokenizer)
-        self.grammars = Recent(N_GRAMMARS)
-        self._singles = {
-            text[0]: index
-            for index, text in reversed(list(enumerate(self.bytes)))
-            if len(text) == 1
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self.specials = {
+            token.content: index
+            for index, token in added.items()
+            if token.content and self.tokenizer.is_special_token(index)
         }
+        self.grammars = Recent(N_GRAMMARS)
+        # Of two tokens for one byte, the earlier one is a fallback that no text is encoded with.
+        self._singles = {text[0]: i for i, text in enumerate(self.bytes) if len(text) == 1}
         self.quoting = self.mask_of(i for i, text in enumerate(self.bytes) if text[:1] == b'"')
         self.no_digits = ~self.mask_of(i for i, text in enumerate(self.bytes) if text[:1].isdigit())
-        self.fillers = self._order_fillers()
+        self._fillers = np.array(self._order_fillers())
 
     def single(self, byte: str) -> int | None:
         """The token that writes this one byte; None where there is none."""
@@ -105,14 +108,20 @@ class Vocabulary:
         text: bytes = self.tokenizer.decode_bytes([index])
         return text
 
+    def fillers(self, mask: Mask) -> list[int]:
+        """Tokens of a mask that may bring an answer to its end, in the order to try them."""
+        flags = np.unpackbits(mask.view(np.uint8), bitorder="little")
+        found: list[int] = self._fillers[flags[self._fillers] != 0].tolist()
+        return found
+
     def _order_fillers(self) -> list[int]:
-        """Tokens that bring a text to its end, in the order in which they are tried."""
+        """Special tokens, long words for texts that have to be long, then every single byte."""
         words = [i for i, text in enumerate(self.bytes) if text.isalpha() and text.isascii()]
         words.sort(key=lambda index: -len(self.bytes[index]))
         firsts = [self._singles[byte] for byte in _FIRST if byte in self._singles]
         others = [token for _, token in sorted(self._singles.items())]
-        order = [*words[:_N_LONG_WORDS], *firsts, *others]
-        return list(dict.fromkeys(order))
+        order = [*self.specials.values(), *words[:_N_LONG_WORDS], *firsts, *others]
+        return [token for token in dict.fromkeys(order) if token not in self.end_ids]
 
 
 def allows(mask: Mask, token: int) -> bool:
@@ -131,7 +140,7 @@ def allowed_tokens(mask: Mask) -> list[int]:
 def special_tokens(tokenizer: Any) -> dict[str, int]:
     """Id of each special token by its spelling."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    return {token.content: index for index, token in added.items() if token.special}
+    return {t.content: index for index, t in added.items() if t.special and t.content}
 
 
 _known: WeakKeyDictionary[Any, dict[tuple[int, ...], Vocabulary]] = WeakKeyDictionary()
