@@ -10,6 +10,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep quick cases that LangChain's suites mark as benchmarks: they belong to the suites."""
+    for item in items:
+        if item.function.__module__.startswith("langchain_tests."):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "benchmark"]
+
+
 class Golden:
     """Reads the reference numbers; a case whose file, tensor or entry is absent is skipped."""
 

@@ -63,8 +63,8 @@ def tiny_encoder():
     ).eval()
 
 
-def save_tiny_model(folder, seed=0):
-    """Write a whole model folder and return it."""
+def save_tiny_model(folder, seed=0, n_context=CONTEXT):
+    """Write a whole model folder and return it; tools take room, one byte being a token."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     llm = LlamaForCausalLM(
@@ -74,7 +74,7 @@ def save_tiny_model(folder, seed=0):
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=n_context,
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
             pad_token_id=tokenizer.pad_token_id,
