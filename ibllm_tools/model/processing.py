@@ -105,15 +105,33 @@ class ImageBindLLMProcessor:
             data["media"] = MediaBatch.collate(items, self.preprocess)
         return ModelInputs(data)
 
-    def encode(self, messages: Sequence[Message], *, template: bool = True) -> list[int]:
-        """Token ids of one conversation, up to where the answer begins."""
+    def encode(
+        self,
+        messages: Sequence[Message],
+        *,
+        template: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
+        chat_template: str | None = None,
+        opening: bool = True,
+    ) -> list[int]:
+        """Token ids of one conversation, up to where the answer begins.
+
+        Args:
+            messages: See `encode_conversation`, like the next ones.
+            template: False joins the contents without a chat template.
+            tools: See there.
+            chat_template: See there.
+            opening: See there.
+        """
         if not template:
             text = "".join(message["content"] for message in messages)
             ids: list[int] = self.tokenizer(text)["input_ids"]
             return ids
         if self.system_prompt and messages and messages[0].get("role") != "system":
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
-        return encode_conversation(self.tokenizer, messages)
+        return encode_conversation(
+            self.tokenizer, messages, tools=tools, chat_template=chat_template, opening=opening
+        )
 
     def pad(
         self, rows: Sequence[Sequence[int]], *, padding_side: str = "left"

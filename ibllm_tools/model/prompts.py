@@ -26,7 +26,7 @@ _LONG_HEAD = (
     "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request."
 )
-_ROLES = ("system", "user", "assistant")
+_ROLES = ("system", "user", "assistant", "tool")
 _MARK = re.compile("\ue000([0-9]+)\ue001")  # private-use characters stand for people's text
 _MARK_CHARACTERS = re.compile("[\ue000\ue001]")
 
@@ -45,7 +45,7 @@ def alpaca_prompt(instruction: str, context: str | None = None) -> str:
     )
 
 
-def alpaca_conversation(messages: Sequence[Mapping[str, str]]) -> str:
+def alpaca_conversation(messages: Sequence[Mapping[str, Any]]) -> str:
     """Write a conversation in Alpaca's form; a system message takes the place of the head.
 
     One user message gives exactly `alpaca_prompt`.
@@ -62,24 +62,37 @@ def alpaca_conversation(messages: Sequence[Mapping[str, str]]) -> str:
     return head + "".join(turns)
 
 
-def encode_conversation(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+def encode_conversation(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    chat_template: str | None = None,
+    opening: bool = True,
+) -> list[int]:
     """Encode a conversation up to where the next answer begins.
 
     Args:
         tokenizer: A tokenizer of transformers; its chat template is used if it has one.
-        messages: `{"role": "system" | "user" | "assistant", "content": text}` in order.
+        messages: `{"role": "system" | "user" | "assistant" | "tool", "content": text}` in order,
+            with what the template takes for calls ("tool_calls", "tool_call_id", "name").
+        tools: Functions that the template describes, in OpenAI's form.
+        chat_template: Takes the place of the tokenizer's.
+        opening: Whether the template opens the next answer.
 
     Raises:
         ConfigurationError: No message, an unknown role, or content that is not text.
     """
     check_messages(messages)
-    render, with_bos = _renderer(tokenizer)
+    messages = [_with_plain_calls(tokenizer, message) for message in messages]
+    tools = _plain(tokenizer, list(tools))
+    render, with_bos = _renderer(tokenizer, tools, chat_template, opening)
     if not any(spells_special(tokenizer, message["content"]) for message in messages):
         return _encode(tokenizer, render(messages), with_bos=with_bos)
     return _encode_apart(tokenizer, messages, render, with_bos=with_bos)
 
 
-def check_messages(messages: Sequence[Mapping[str, str]]) -> None:
+def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
     """Refuse what is no conversation.
 
     Raises:
@@ -94,6 +107,25 @@ def check_messages(messages: Sequence[Mapping[str, str]]) -> None:
                 f"found a message with role {role!r} and content of type "
                 f"{type(content).__name__}; expected role {', '.join(_ROLES)} and text"
             )
+
+
+def _with_plain_calls(tokenizer: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not message.get("tool_calls"):
+        return message
+    return {**message, "tool_calls": _plain(tokenizer, message["tool_calls"])}
+
+
+def _plain(tokenizer: Any, value: Any) -> Any:
+    """Break the spelling of special tokens in texts that a template writes as JSON."""
+    if isinstance(value, str):
+        for token in _special_spellings(tokenizer):
+            value = value.replace(token, f"{token[:1]} {token[1:]}" if len(token) > 1 else "")
+        return value
+    if isinstance(value, dict):
+        return {_plain(tokenizer, k): _plain(tokenizer, v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(tokenizer, entry) for entry in value]
+    return value
 
 
 def supervise(
@@ -117,14 +149,24 @@ def supervise(
     return ids[:max_tokens], labels[:max_tokens]
 
 
-def _renderer(tokenizer: Any) -> tuple[Callable[[Sequence[Mapping[str, str]]], str], bool]:
+def _renderer(
+    tokenizer: Any,
+    tools: Sequence[Mapping[str, Any]] = (),
+    chat_template: str | None = None,
+    opening: bool = True,
+) -> tuple[Callable[[Sequence[Mapping[str, Any]]], str], bool]:
     """How to write messages as text, and whether the first token is still to be added."""
-    if getattr(tokenizer, "chat_template", None) is None:
+    if chat_template is None and getattr(tokenizer, "chat_template", None) is None:
         return alpaca_conversation, True
+    options: dict[str, Any] = {}
+    if chat_template is not None:
+        options["chat_template"] = chat_template
+    if tools:
+        options["tools"] = tools
 
-    def render(messages: Sequence[Mapping[str, str]]) -> str:
+    def render(messages: Sequence[Mapping[str, Any]]) -> str:
         text: str = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+            list(messages), tokenize=False, add_generation_prompt=opening, **options
         )
         return text
 
@@ -138,16 +180,19 @@ def _encode(tokenizer: Any, text: str, *, with_bos: bool) -> list[int]:
 
 def spells_special(tokenizer: Any, text: str) -> bool:
     """Say whether a text holds the spelling of one of the tokenizer's special tokens."""
-    if any(token in text for token in tokenizer.all_special_tokens if token):
-        return True
+    return any(token in text for token in _special_spellings(tokenizer))
+
+
+def _special_spellings(tokenizer: Any) -> list[str]:
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    return any(token.special and token.content in text for token in added)
+    found = [*tokenizer.all_special_tokens, *(token.content for token in added if token.special)]
+    return [text for text in dict.fromkeys(found) if text]
 
 
 def _encode_apart(
     tokenizer: Any,
-    messages: Sequence[Mapping[str, str]],
-    render: Callable[[Sequence[Mapping[str, str]]], str],
+    messages: Sequence[Mapping[str, Any]],
+    render: Callable[[Sequence[Mapping[str, Any]]], str],
     *,
     with_bos: bool,
 ) -> list[int]:

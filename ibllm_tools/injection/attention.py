@@ -1,133 +1,25 @@
-"""How a bound vector reaches the LLM: an attention function that adds to the stock one's result.
-
-```
-bound vector + prefix query -> value projection -> tanh(gate) -> injection (L, B, 1, H, D)
-LLM layer: stock attention (B, T, H, D) + injection[layer] -> output projection
-```
-
-The values are computed once per request and travel as the call argument `injection`; no module
-holds them, so neither threads nor rows of a batch can mix them up. `PerToken` gives the tokens of
-one row different media. L counts the injected layers, which are the last ones of the LLM. Nothing
-here knows media or how an LLM is loaded.
-"""
+"""The attention functions that add an injection to the stock one's result."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ibllm_tools.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from ibllm_tools.injection.forms import (
+    AdapterTokens,
+    Injection,
+    LateValues,
+    PerToken,
+    WordOffsets,
+)
+from ibllm_tools.injection.values import gated_values
 
 STOCK_ATTENTION = ("sdpa", "eager")
 PREFIX = "imagebind_"
-
-
-@dataclass(frozen=True)
-class AdapterTokens:
-    """Adapters of more than one token, over which every word token attends.
-
-    Attributes:
-        keys: (L, B, H, Q, D), neither normalised nor rotated.
-        values: (L, B, H, Q, D).
-        gates: (L, H), already through tanh; 0 for rows without media is in `open_rows`.
-        open_rows: (B,) bool; a row that is False gets nothing.
-    """
-
-    keys: Tensor
-    values: Tensor
-    gates: Tensor
-    open_rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-@dataclass(frozen=True)
-class WordOffsets:
-    """The paper's Eq. 2: vectors that are added to the word tokens before each layer.
-
-    Attributes:
-        offsets: (L, B, 1, dim), gates applied.
-    """
-
-    offsets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-
-@dataclass(frozen=True)
-class LateValues:
-    """One-token adapters whose values each layer computes itself, with its own projection.
-
-    The result is that of `gated_values`. Sharded training needs this form: a layer's weights are
-    whole only while that layer runs.
-
-    Attributes:
-        tokens: (L, B, dim) bound vector plus prefix query of each injected layer.
-        gates: (L, H), before tanh.
-        open_rows: (B,) bool; a row that is False gets nothing. All rows when None.
-    """
-
-    tokens: Tensor
-    gates: Tensor
-    open_rows: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-PerRow: TypeAlias = "Tensor | Sequence[Tensor] | AdapterTokens | WordOffsets | LateValues"
-
-
-@dataclass(frozen=True)
-class PerToken:
-    """An injection that differs from token to token: which row of another one each token gets.
-
-    It lets every turn of a conversation keep the media that it was said with. The values are
-    still computed once per medium; a layer picks those of its tokens.
-
-    Attributes:
-        source: An injection of R rows, one per medium.
-        rows: (B, T) int64, the row of `source` that a token gets. A call with one token gets the
-            last column, and tokens beyond T get it too, so that an answer goes on with it.
-    """
-
-    source: PerRow
-    rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def rows_of(self, n_tokens: int) -> Tensor:
-        """The row of each of `n_tokens` tokens that a layer sees, (B, n_tokens).
-
-        Raises:
-            ConfigurationError: Fewer tokens than rows, but more than one.
-        """
-        n_rows = self.rows.shape[1]
-        if n_tokens == n_rows:
-            return self.rows
-        if n_tokens == 1:
-            return self.rows[:, -1:]
-        if n_tokens < n_rows:
-            raise ConfigurationError(
-                f"found {n_tokens} tokens and {n_rows} entries of media_index; expected as many, "
-                "or one token that follows the prompt"
-            )
-        last = self.rows[:, -1:].expand(-1, n_tokens - n_rows)
-        return torch.cat([self.rows, last], 1)
-
-
-Injection: TypeAlias = "PerRow | PerToken"
 
 
 def attention_name(stock: str) -> str:
@@ -311,62 +203,6 @@ def attend_to_adapter(
     return result.transpose(1, 2)
 
 
-def gated_values(
-    tokens: Tensor,
-    projections: Sequence[Callable[[Tensor], Tensor]],
-    gates: Tensor,
-    head_dim: int,
-    open_rows: Tensor | None = None,
-) -> Tensor:
-    """Compute the values that one-token adapters add to every attention result.
-
-    Args:
-        tokens: (L, B, dim) bound vector plus prefix query of each injected layer.
-        projections: L value projections without LoRA, each (..., dim) -> (..., H_kv * D).
-        gates: (L, H), before tanh.
-        head_dim: D.
-        open_rows: (B,) bool; rows that are False get zeros. All rows when None.
-
-    Returns:
-        (L, B, 1, H, D). Heads of a key-value group share its value.
-    """
-    projected = _project(tokens, projections)  # (L, B, H_kv * D)
-    values = _heads(projected, gates.shape[-1], head_dim)  # (L, B, H, D)
-    values = torch.tanh(gates).to(values.device)[:, None, :, None] * values
-    if open_rows is not None:
-        values = torch.where(open_rows.to(values.device)[None, :, None, None], values, 0)
-    return values[:, :, None]
-
-
-def adapter_tokens(
-    tokens: Tensor,
-    keys: Sequence[Callable[[Tensor], Tensor]],
-    values: Sequence[Callable[[Tensor], Tensor]],
-    gates: Tensor,
-    head_dim: int,
-    open_rows: Tensor | None = None,
-) -> AdapterTokens:
-    """Compute keys and values of adapters of more than one token.
-
-    Args:
-        tokens: (L, B, Q, dim).
-        keys: L key projections without LoRA.
-        values: L value projections without LoRA.
-        gates: (L, H), before tanh.
-        head_dim: D.
-        open_rows: (B,) bool; all rows when None.
-    """
-    n_heads = gates.shape[-1]
-    if open_rows is None:
-        open_rows = torch.ones(tokens.shape[1], dtype=torch.bool, device=tokens.device)
-    return AdapterTokens(
-        keys=_heads(_project(tokens, keys), n_heads, head_dim).transpose(2, 3),
-        values=_heads(_project(tokens, values), n_heads, head_dim).transpose(2, 3),
-        gates=torch.tanh(gates),
-        open_rows=open_rows,
-    )
-
-
 def add_word_offsets(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -390,41 +226,3 @@ def add_word_offsets(
     if args:
         return (hidden, *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": hidden}
-
-
-def expand_rows(injection: Injection, n: int) -> Injection:
-    """Repeat every row `n` times, for beams or several answers per request."""
-    if isinstance(injection, PerToken):
-        return PerToken(injection.source, injection.rows.repeat_interleave(n, 0))
-    if isinstance(injection, AdapterTokens):
-        return AdapterTokens(
-            injection.keys.repeat_interleave(n, 1),
-            injection.values.repeat_interleave(n, 1),
-            injection.gates,
-            injection.open_rows.repeat_interleave(n, 0),
-        )
-    if isinstance(injection, WordOffsets):
-        return WordOffsets(injection.offsets.repeat_interleave(n, 1))
-    if isinstance(injection, LateValues):
-        rows = injection.open_rows
-        return LateValues(
-            injection.tokens.repeat_interleave(n, 1),
-            injection.gates,
-            None if rows is None else rows.repeat_interleave(n, 0),
-        )
-    if isinstance(injection, Tensor):
-        return injection.repeat_interleave(n, 1)
-    return [layer.repeat_interleave(n, 0) for layer in injection]
-
-
-def _project(tokens: Tensor, projections: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
-    """Apply one projection per layer; the results are gathered on the tokens' device."""
-    return torch.stack(
-        [project(x).to(tokens.device) for project, x in zip(projections, tokens, strict=True)]
-    )
-
-
-def _heads(projected: Tensor, n_heads: int, head_dim: int) -> Tensor:
-    """Split (..., H_kv * D) into (..., H, D), repeating each key-value head for its group."""
-    heads = projected.reshape(*projected.shape[:-1], -1, head_dim)
-    return heads.repeat_interleave(n_heads // heads.shape[-2], dim=-2)
