@@ -7,6 +7,9 @@ IbllmError
 ├── DataError          training data of which nothing can be used; names rows and reasons
 ├── ConfigurationError options that cannot work together; says which value would
 ├── SchemaError        a JSON schema that decoding cannot enforce; names keyword and place
+├── ModelError         a model whose numbers cannot be used
+├── QueueFullError     more answers under way than an engine takes; says how many
+├── EngineClosedError  an answer that was under way when its engine was closed
 └── MissingExtraError  an optional package that is not installed; says the pip command
 ```
 
@@ -38,6 +41,18 @@ class ConfigurationError(IbllmError, ValueError):
 
 class SchemaError(IbllmError, ValueError):
     """Decoding cannot enforce a JSON schema; the message names the keyword and where it stands."""
+
+
+class ModelError(IbllmError, RuntimeError):
+    """A model gave numbers that cannot be used."""
+
+
+class QueueFullError(IbllmError, RuntimeError):
+    """An engine has more answers under way than it takes; the message says how many."""
+
+
+class EngineClosedError(IbllmError, RuntimeError):
+    """The engine was closed before an answer ended."""
 
 
 class MissingExtraError(IbllmError, ImportError):
