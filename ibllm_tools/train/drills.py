@@ -61,7 +61,7 @@ class DrillTokens:
 def draw_drill(rng: random.Random, tokens: DrillTokens, longest: int) -> Row:
     """Draw one drill of at most `longest` tokens."""
     makers: tuple[Callable[..., Row], ...] = (_repeat, _recall, _copy_span, _choose_tool)
-    return rng.choices(makers, (1.0, 1.5, 2.0, 4.0))[0](rng, tokens, longest)
+    return rng.choices(makers, (1.0, 1.5, 2.0, 1.5))[0](rng, tokens, longest)
 
 
 def draw_drill_rows(

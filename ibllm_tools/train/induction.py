@@ -11,7 +11,7 @@ layer 2   the same match once more, after the first MLPs
 layer 3   the votes of the question's tokens are summed; what followed the same two tokens
           before is copied (induction)
 layer 4   a name begins with the token after the mark that has most votes; induction within
-          the tool that has most votes
+          the tool that has most votes; a word of the user's that media show is flagged
 ```
 
 Source: induction heads, Olsson et al., "In-context learning and induction heads" (2022); the
@@ -20,6 +20,7 @@ heads for marks and votes are ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,11 +39,22 @@ from ibllm_tools.train.tokenizer import (
 )
 
 CONST, ROLE, IS_TOOL, IS_USER, IS_BOS, CHOOSES, IN_TOOL, IN_USER = range(8)
-VOTED, AFTER_MARK, SPARE = 8, 9, 10
-N_FLAGS = 12
+VOTED, AFTER_MARK, SPARE, MUTE, RECOGNISED = 8, 9, 10, 11, 12
+N_FLAGS = 13
 SMALLEST_WIDTH = 176
+CHOOSING_LAYER = 4
 FLAG = 4.0
+STEM = 0.8
 ROPE_THETA = 1e8
+_FUNCTION_WORDS = frozenset(
+    {
+        *("a", "an", "the", "this", "that", "these", "it", "its", "of", "to", "in", "on", "at"),
+        *("for", "from", "with", "by", "as", "and", "or", "is", "are", "was", "be", "do", "does"),
+        *("did", "can", "could", "would", "will", "should", "have", "has", "i", "me", "my", "you"),
+        *("your", "we", "us", "he", "she", "they", "what", "which", "who", "where", "when", "how"),
+        *("why", "please", "s", "t", *"的了吗是我你在把一个这那有请什么和"),
+    }
+)
 _SLOW = 0.004  # radians a token: slower pairs hardly see distance
 
 
@@ -122,27 +134,47 @@ class _Heads:
         self._carry(value, output, self.parts.own, self.parts.inside)
         self._pass_flags(value, output, {IS_TOOL: IN_TOOL, IS_USER: IN_USER})
 
-    def match(self, layer: int, head: int, logit: float = 15.0) -> None:
-        """Attend from a token to its like in a tool's text and take that tool's mark."""
+    def match(self, layer: int, head: int, *, by_two: bool = False) -> None:
+        """Attend from a token to its like in a tool's text and take that tool's mark.
+
+        Alike are single tokens, or `by_two` tokens that follow the same token.
+        """
         query, key, value, output = self.clear(layer, head)
-        self._compare(query, key, self.parts.own, self.parts.own, logit)
-        self._bias(query, key, CONST, {IN_TOOL: 4.0, IS_BOS: 13.0})
+        own, before, count = self.parts.own, self.parts.before, len(self.slow) - 2
+        if by_two:
+            self._compare(query, key, own, own, 14.0, pairs=(0, count * 2 // 3))
+            self._compare(query, key, before, before, 8.0, pairs=(count * 2 // 3, count))
+            self._bias(query, key, CONST, {IN_TOOL: 4.0, IS_BOS: 19.0, MUTE: -12.0})
+        else:
+            self._compare(query, key, own, own, 15.0)
+            self._bias(query, key, CONST, {IN_TOOL: 4.0, IS_BOS: 13.0, MUTE: -12.0})
         self._copy(value, output, self.parts.inside, self.parts.votes)
         self._pass_flags(value, output, {IN_TOOL: VOTED})
 
     def gather(self, layer: int, head: int) -> None:
         """Sum the votes of the question's tokens at every later position."""
         query, key, value, output = self.clear(layer, head)
-        self._bias(query, key, CONST, {VOTED: 6.0, IN_USER: 6.0})
+        self._bias(query, key, CONST, {VOTED: 40.0, IN_USER: 40.0})
         self._copy(value, output, self.parts.votes, self.parts.votes, gain=2.0)
 
     def choose(self, layer: int, head: int) -> None:
         """At the opening of a name, attend to the first token of the tool with most votes."""
         query, key, value, output = self.clear(layer, head)
-        self._compare(query, key, self.parts.votes, self.parts.inside, 60.0)
-        self._bias(query, key, CONST, {IS_BOS: 70.0})
-        self._bias(query, key, CHOOSES, {AFTER_MARK: 100.0}, first=1)
-        self._copy(value, output, self.parts.own, self.parts.own, gain=4.0)
+        self._compare(query, key, self.parts.votes, self.parts.inside, 300.0)
+        self._bias(query, key, CONST, {IS_BOS: 350.0})
+        self._bias(query, key, CHOOSES, {AFTER_MARK: 700.0}, first=1)
+        self._copy(value, output, self.parts.own, self.parts.own, gain=16.0)
+
+    def recognise(self, layer: int, head: int) -> None:
+        """Attend to a word of the user's that is like what this place is about; flag it.
+
+        Media write what they show into the token's part of every place, so that at the start of
+        an answer this tells "is there a dog?" of a dog from that of a cat.
+        """
+        query, key, value, output = self.clear(layer, head)
+        self._compare(query, key, self.parts.own, self.parts.own, 30.0)
+        self._bias(query, key, CONST, {IS_BOS: 4.0, MUTE: -12.0})
+        self._pass_flags(value, output, {IN_USER: RECOGNISED})
 
     def induce(self, layer: int, head: int, *, voted: bool = False) -> None:
         """Copy what followed the same two tokens before."""
@@ -181,12 +213,12 @@ class _Heads:
             return rows, rows
         mixed = _orthogonal(count, n_found)
         if asked == own:
-            return mixed @ self._projection(found), mixed
+            return mixed @ self.projection(found), mixed
         if n_asked != n_found:
             raise ValueError("parts of different widths cannot be compared")
         return mixed, mixed
 
-    def _projection(self, part: slice) -> Tensor:
+    def projection(self, part: slice) -> Tensor:
         """How a token is written into a smaller part: a fixed random projection."""
         generator = torch.Generator().manual_seed(part.start)
         own = self.parts.own
@@ -195,7 +227,7 @@ class _Heads:
 
     def _carry(self, value: Tensor, output: Tensor, own: slice, part: slice) -> None:
         count = part.stop - part.start
-        value[:count, own] = self._projection(part)
+        value[:count, own] = self.projection(part)
         output[part, :count] = torch.eye(count)
 
     def _copy(
@@ -214,11 +246,12 @@ class _Heads:
     def _bias(
         self, query: Tensor, key: Tensor, asks: int, logits: dict[int, float], first: int = 0
     ) -> None:
+        last, other = self.slow[-1], self.slow[-2]
+        dims = (last, last + self.half, other, other + self.half)
         for i, (flag, logit) in enumerate(logits.items(), first):
-            pair = self.slow[len(self.slow) - 1 - i % 2]
-            size = logit * self.scale / (FLAG * FLAG)
-            query[pair, asks] = 1.0
-            key[pair, flag] += size
+            size = (abs(logit) * self.scale) ** 0.5 / FLAG  # alike in size: one rate fits both
+            query[dims[i], asks] = size
+            key[dims[i], flag] = size if logit > 0 else -size
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:
@@ -234,22 +267,27 @@ def build_in_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) 
 
     Smaller models keep their random weights.
     """
-    config = model.config
-    small = config.num_hidden_layers < 5 or config.num_attention_heads < 3
-    if small or config.hidden_size < SMALLEST_WIDTH:
+    if not _is_large_enough(model):
         return
     _scale_weights(model)
     heads = _Heads(model)
-    _write_embeddings(model, tokenizer, heads.parts)
+    _write_embeddings(model, tokenizer, heads)
     for steps in (1, 2):
         heads.look_back(0, steps - 1, steps)
     heads.find_mark(0, 2)
     heads.match(1, 0)
-    heads.match(2, 0)
+    heads.match(2, 0, by_two=True)
     heads.gather(3, 0)
     heads.induce(3, 1)
-    heads.choose(4, 0)
-    heads.induce(4, 1, voted=True)
+    heads.choose(CHOOSING_LAYER, 0)
+    heads.induce(CHOOSING_LAYER, 1, voted=True)
+    heads.recognise(CHOOSING_LAYER, 2)
+
+
+def _is_large_enough(model: LlamaForCausalLM) -> bool:
+    config = model.config
+    deep = config.num_hidden_layers >= 5 and config.num_attention_heads >= 3
+    return deep and config.hidden_size >= SMALLEST_WIDTH
 
 
 def _scale_weights(model: LlamaForCausalLM) -> None:
@@ -269,11 +307,12 @@ def _scale_weights(model: LlamaForCausalLM) -> None:
 
 
 def _write_embeddings(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, parts: _Parts
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, heads: _Heads
 ) -> None:
+    parts = heads.parts
     table = model.model.embed_tokens.weight
     table.zero_()
-    table[:, parts.own].normal_()
+    table[:, parts.own] = _draw_tokens(tokenizer, parts.own.stop - parts.own.start)
     table[:, CONST] = FLAG
     for token, flags in (
         (BOS, (ROLE, IS_BOS)),
@@ -285,6 +324,8 @@ def _write_embeddings(
         *((mark, (ROLE, IS_TOOL)) for mark in TOOL_MARKS),
     ):
         table[tokenizer.convert_tokens_to_ids(token), list(flags)] = FLAG
+    _tell_marks_apart(table, tokenizer, heads)
+    table[[i for i, name in enumerate(_names(tokenizer)) if _is_mute(name)], MUTE] = FLAG
     own = table[:, parts.own]  # all rows get one length: a longer one would draw attention
     flagged = table[:, :N_FLAGS].pow(2).sum(1, keepdim=True) - FLAG**2
     length = (own.shape[1] - flagged).clamp(min=1.0).sqrt()
@@ -294,3 +335,92 @@ def _write_embeddings(
     start[parts.own] = 0.0
     model.lm_head.weight.zero_()
     model.lm_head.weight[:, parts.own] = 0.1 * table[:, parts.own]
+
+
+def _draw_tokens(tokenizer: PreTrainedTokenizerFast, width: int) -> Tensor:
+    """Random rows (V, width); words of one stem, in any case, are alike."""
+    stems = [_stem(name) for name in _names(tokenizer)]
+    shared = {stem: torch.randn(width) for stem in sorted(set(stems))}
+    return torch.stack(
+        [STEM * shared[s] + (1 - STEM**2) ** 0.5 * torch.randn(width) for s in stems]
+    )
+
+
+def _names(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    return [tokenizer.decode([i]) for i in range(len(tokenizer))]
+
+
+def _is_mute(token: str) -> bool:
+    """Whether a token says nothing about a tool: no letter, or a function word."""
+    return not any(c.isalpha() for c in token) or token.lower() in _FUNCTION_WORDS
+
+
+def _stem(word: str) -> str:
+    """The word in lower case without a common ending; other tokens as they are."""
+    if not (word.isascii() and word.isalpha() and len(word) > 2):
+        return word
+    word = word.lower()
+    for ending in ("ing", "ies", "es", "ed", "er", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word.removesuffix(ending)
+    return word
+
+
+def _tell_marks_apart(table: Tensor, tokenizer: PreTrainedTokenizerFast, heads: _Heads) -> None:
+    """Let the marks of tools be at right angles where votes are written."""
+    own, inside = heads.parts.own, heads.parts.inside
+    projection = heads.projection(inside)
+    count = min(len(TOOL_MARKS), projection.shape[0])
+    rows = torch.linalg.pinv(projection).T[:count]
+    for mark, row in zip(TOOL_MARKS[:count], rows, strict=True):
+        table[tokenizer.convert_tokens_to_ids(mark), own] = row
+
+
+def keep_choosing_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let training leave alone what chooses a tool; call it after `build_in_heads`.
+
+    The heads that find marks, match, gather and choose keep their weights, and nothing else
+    writes to the parts of the width that they use: a hundred steps of training break them
+    otherwise. Copying heads, all other heads, the layers between and the embeddings of words
+    learn as usual. Needs an optimizer without weight decay.
+    """
+    if not _is_large_enough(model):
+        return
+    heads = _Heads(model)
+    parts, kept = heads.parts, {0: (0, 1, 2), 1: (0,), 2: (0,), 3: (0,), CHOOSING_LAYER: (0, 2)}
+    copying = {3: (1,), CHOOSING_LAYER: (1,)}  # these write tokens, as they were set
+    own = torch.tensor([*range(N_FLAGS), *range(parts.inside.start, parts.votes.stop)])
+    for index, layer in enumerate(model.model.layers):
+        attention = layer.self_attn
+        rows = _rows_of(kept.get(index, ()), heads.dim)
+        free = set(range(model.config.num_attention_heads)) - set(kept.get(index, ()))
+        columns = _rows_of(sorted(free - set(copying.get(index, ()))), heads.dim)
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
+            _freeze(linear.weight, rows, dim=0)
+        output = torch.zeros_like(attention.o_proj.weight, dtype=torch.bool)
+        output[own] = True
+        if index != CHOOSING_LAYER:  # how loudly the choice is said is learned
+            output[:, rows] = True
+        with torch.no_grad():
+            attention.o_proj.weight[own[:, None], columns[None]] = 0.0
+            layer.mlp.down_proj.weight[own] = 0.0
+        _freeze_where(attention.o_proj.weight, output)
+        _freeze(layer.mlp.down_proj.weight, own, dim=0)
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+            _freeze(norm.weight, own, dim=0)
+    marks = torch.tensor(tokenizer.convert_tokens_to_ids(list(TOOL_MARKS)))
+    table = torch.zeros_like(model.model.embed_tokens.weight, dtype=torch.bool)
+    table[:, own], table[marks] = True, True
+    _freeze_where(model.model.embed_tokens.weight, table)
+
+
+def _rows_of(heads: Iterable[int], dim: int) -> Tensor:
+    return torch.tensor([i for h in heads for i in range(h * dim, (h + 1) * dim)]).long()
+
+
+def _freeze(weight: Tensor, rows: Tensor, dim: int) -> None:
+    weight.register_hook(lambda grad: grad.index_fill(dim, rows, 0.0))
+
+
+def _freeze_where(weight: Tensor, mask: Tensor) -> None:
+    weight.register_hook(lambda grad: grad.masked_fill(mask, 0.0))

@@ -19,13 +19,15 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ibllm_tools.train.drills import DrillTokens, draw_drill
-from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
+from ibllm_tools.train.induction import ROPE_THETA, build_in_heads, keep_choosing_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
 from ibllm_tools.train.text_batches import IGNORED, Batch, Row, make_batches, pad_rows
 from ibllm_tools.train.tokenizer import (
     END,
+    NAME_OPENS,
+    dump_json,
     encode_chat,
     encode_messages,
     encode_text,
@@ -56,6 +58,7 @@ FORBIDDEN = (
 """Prompts and tools of the public test suites: a row of the pack that holds one is left out."""
 DRILL_LENGTHS = (48, 64, 96, 120, 160, 192, 240)
 PROMPT_WEIGHT = 0.08
+CHOICE_WEIGHT = 6.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class LanguageSizes:
     n_facts: int = 10_000
     n_captions: int = 4_000
     n_instructions: int = 6_000
-    n_tools: int = 36_000
+    n_tools: int = 44_000
     batch_tokens: int = 1920
 
 
@@ -189,6 +192,7 @@ def draw_text(
     instructions = pick_instructions(rng, text, sizes.n_instructions)
     plain = knowledge + instructions + talks[: len(talks) // 4]
     tools = draw_tool_chats(rng, sizes.n_tools, plain)
+    tools = [c for c in tools if is_allowed(dump_json([c.messages, c.tools]))]
     captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
     return LanguageText(talks, knowledge + instructions, tools, captions)
 
@@ -221,17 +225,22 @@ def mixture(share: float) -> dict[str, float]:
     return {"drills": 0.1, "tools": 0.5, "talks": 0.25, "general": 0.13, "captions": 0.02}
 
 
-def weighted_loss(logits: Tensor, batch: Batch, pad: int, prompt_weight: float) -> Tensor:
+def weighted_loss(
+    logits: Tensor, batch: Batch, pad: int, opens: int, prompt_weight: float
+) -> Tensor:
     """Cross entropy of the next token; prompts count little, padding nothing.
 
     Args:
         logits: (B, T, V).
         batch: Ids and labels.
         pad: Id of the padding.
+        opens: Id after which a tool's name begins; the choice of the tool counts more.
         prompt_weight: Weight of tokens that are no answer.
     """
     targets, labels = batch.ids[:, 1:], batch.labels[:, 1:]
     weights = torch.where(labels != IGNORED, 1.0, prompt_weight * (targets != pad))
+    chooses = (batch.ids[:, :-1] == opens) & (labels != IGNORED)
+    weights = torch.where(chooses, CHOICE_WEIGHT, weights)
     losses = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
     )
@@ -253,7 +262,9 @@ def train_language(
     run.say("language: batches " + " ".join(f"{k} {len(v)}" for k, v in pools.items()))
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)
+    keep_choosing_heads(model, tokenizer)
     tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
+    opens = int(tokenizer.convert_tokens_to_ids(NAME_OPENS))
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)
@@ -263,7 +274,7 @@ def train_language(
         )
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
             logits = model(input_ids=batch.ids, use_cache=False).logits
-        return weighted_loss(logits, batch, pad, 0.0 if kind == "drills" else PROMPT_WEIGHT)
+        return weighted_loss(logits, batch, pad, opens, 0.0 if kind == "drills" else PROMPT_WEIGHT)
 
     run_stage(
         run,
@@ -271,7 +282,7 @@ def train_language(
         {"llm": model.train()},
         schedule,
         step_loss,
-        lr_scale=lambda name: 3.0 if "embed_tokens" in name else 1.0,
+        lr_scale=lambda name: 2.0 if "embed_tokens" in name else 1.0,
         report_every=500,
     )
     return model.eval(), tokenizer

@@ -48,7 +48,13 @@ from ibllm_tools.train.language import LanguageSizes, pick_captions, train_langu
 from ibllm_tools.train.loop import Run, Schedule
 from ibllm_tools.train.photos import train_photos, train_words
 from ibllm_tools.train.shipping import save_pocket
-from ibllm_tools.train.tune import draw_bare_rows, draw_shown_rows, open_gates, tune
+from ibllm_tools.train.tune import (
+    draw_bare_rows,
+    draw_changing_rows,
+    draw_shown_rows,
+    open_gates,
+    tune,
+)
 from ibllm_tools.train.words import Prompts, subtype_names
 
 DEFAULT_MINUTES = 100.0
@@ -59,7 +65,9 @@ class PocketSchedules:
     """Steps and rates of every stage; the defaults take about 100 minutes on two CPU cores."""
 
     language: Schedule = field(
-        default_factory=lambda: Schedule(7500, 2e-3, 50, decay_from=0.45, save_every=500)
+        default_factory=lambda: Schedule(
+            8400, 2e-3, 150, decay_from=0.4, weight_decay=0.0, save_every=400
+        )
     )
     photos: Schedule = field(
         default_factory=lambda: Schedule(
@@ -279,6 +287,7 @@ def tune_senses(
     open_gates(model)
     talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks)
     tune(run, "bind", options.schedules.bind, model, source, talks, pad)
+    talks += draw_changing_rows(rng, pack.facts, shown, tokenizer, options.n_talks // 16)
     bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare)
     tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, pad)
 

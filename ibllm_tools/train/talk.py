@@ -24,11 +24,13 @@ from ibllm_tools.train.talk_seen import (
     count_turn,
     detail_turn,
     doubt,
+    exists_pair,
     exists_turn,
     happening_turn,
     join_names_zh,
     join_phrases,
     pair_turn,
+    told_turn,
     what_turn,
 )
 from ibllm_tools.train.talk_small import small_talk_turn
@@ -42,6 +44,7 @@ __all__ = [
     "compare_turn",
     "count_turn",
     "detail_turn",
+    "exists_pair",
     "exists_turn",
     "happening_turn",
     "join_names_zh",
@@ -51,6 +54,7 @@ __all__ = [
     "pair_turn",
     "small_talk_turn",
     "talk",
+    "told_turn",
     "translate_turn",
     "what_turn",
 ]
@@ -81,7 +85,7 @@ def _first_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese
         return _other_tongue(rng, scene, chinese)
     makers: list[tuple[float, Callable[[], Turn]]] = [
         (5.0, lambda: what_turn(rng, scene, chinese)),
-        (3.5, lambda: exists_turn(rng, scene, facts, chinese)),
+        (2.0, lambda: exists_turn(rng, scene, facts, chinese)),
         (0.8, lambda: happening_turn(rng, scene, chinese)),
         (0.6, lambda: count_turn(rng, scene, facts, chinese)),
         (0.3, lambda: detail_turn(rng, scene, chinese)),
@@ -146,6 +150,8 @@ def knowledge_talk(rng: random.Random, facts: Sequence[Fact]) -> list[Turn]:
     if rng.random() < 0.15:
         return [small_talk_turn(rng, chinese) for _ in range(rng.choice((1, 1, 2)))]
     share = rng.random()
+    if share < 0.15:
+        return [told_turn(rng, facts, chinese)]
     if share < 0.5:
         return [knowledge_turn(rng, facts, chinese)]
     if share < 0.7:

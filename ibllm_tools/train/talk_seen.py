@@ -139,11 +139,48 @@ def exists_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese
     """
     present = bool(scene.facts) and rng.random() < 0.5
     asked = rng.choice(scene.facts) if present else _absent(rng, scene, facts)
-    medium = rng.choice((*texts("looks", chinese=chinese), "图片" if chinese else "image"))
-    frames = texts("exists", chinese=chinese)
-    name = asked.name_zh if chinese else asked.phrase
-    question = dress(rng, rng.choice(frames).format(n=name, m=medium), chinese=chinese)
+    question = _ask_exists(rng, asked, chinese=chinese)
     return question, _exists_answer(rng, scene, asked, present=present, chinese=chinese)
+
+
+def exists_pair(
+    rng: random.Random, first: Sequence[Fact], second: Sequence[Fact], asked: Fact, chinese: bool
+) -> tuple[Turn, Turn]:
+    """Ask one question about two scenes: `asked` is in the first and not in the second.
+
+    The question says nothing about the answer then, so that only the media do.
+    """
+    question = _ask_exists(rng, asked, chinese=chinese)
+    yes, no = (
+        _exists_answer(rng, Scene(tuple(shown)), asked, present=asked in shown, chinese=chinese)
+        for shown in (first, second)
+    )
+    return (question, yes), (question, no)
+
+
+def told_turn(rng: random.Random, facts: Sequence[Fact], chinese: bool) -> Turn:
+    """Say what there is, and ask whether something is there; half of the answers are yes."""
+    scene = Scene(tuple(rng.sample(list(facts), rng.choice((1, 1, 2)))))
+    present = rng.random() < 0.5
+    asked = rng.choice(scene.facts) if present else _absent(rng, scene, facts)
+    seen = join_names_zh(scene.facts) if chinese else join_phrases(scene.facts)
+    told = rng.choice(_TOLD_ZH if chinese else _TOLD).format(n=seen)
+    question = told + ("" if chinese else " ") + _ask_exists(rng, asked, chinese=chinese)
+    return question, _exists_answer(rng, scene, asked, present=present, chinese=chinese)
+
+
+_TOLD = (
+    "There is {n}.", "I see {n}.", "This is {n}.", "We heard {n}.", "Someone shows us {n}.",
+    "The only thing here: {n}.", "It is {n}.",
+)  # fmt: skip
+_TOLD_ZH = ("这里有{n}。", "我看到{n}。", "这是{n}。", "图里只有{n}。", "我们听到了{n}。")
+
+
+def _ask_exists(rng: random.Random, asked: Fact, *, chinese: bool) -> str:
+    medium = rng.choice((*texts("looks", chinese=chinese), "图片" if chinese else "image"))
+    frame = rng.choice(texts("exists", chinese=chinese))
+    question = frame.format(n=asked.name_zh if chinese else asked.phrase, m=medium)
+    return dress(rng, question, chinese=chinese)
 
 
 def _absent(rng: random.Random, scene: Scene, facts: Sequence[Fact]) -> Fact:

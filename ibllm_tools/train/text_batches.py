@@ -20,22 +20,44 @@ class Row:
         learned: Whether each token is a target.
         shown: Concepts that the row's media show; -1 for none.
         has_media: Whether the row has media.
+        later: Concepts of media that come with a later turn, like `shown`.
+        later_from: Index of that turn's first token; 0 where no other media come.
     """
 
     ids: list[int]
     learned: list[bool]
     shown: tuple[int, int] = (-1, -1)
     has_media: bool = False
+    later: tuple[int, int] = (-1, -1)
+    later_from: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows: ids and labels (B, T) int64, concepts (B, 2), media (B,) bool."""
+    """Padded rows.
+
+    Attributes:
+        ids: (B, T) int64, like the labels.
+        labels: Targets; -100 where there is none.
+        shown: (B, 2) concepts of the media.
+        has_media: (B,) bool.
+        later: (B, 2) concepts of the media of a later turn.
+        later_from: (B,) index of that turn's first token; 0 for none.
+    """
 
     ids: Tensor
     labels: Tensor
     shown: Tensor
     has_media: Tensor
+    later: Tensor
+    later_from: Tensor
+
+    @property
+    def media_index(self) -> Tensor:
+        """Which media each token belongs to, (B, T): 0 the first, 1 those of the later turn."""
+        places = torch.arange(self.ids.shape[1])[None]
+        starts = self.later_from[:, None]
+        return ((places >= starts) & (starts > 0)).long()
 
 
 def make_batches(rows: Sequence[Row], pad: int, batch_tokens: int) -> list[Batch]:
@@ -68,5 +90,11 @@ def pad_rows(group: Sequence[Row], length: int, pad: int) -> Batch:
         tokens = torch.tensor(row.ids[:length])
         ids[i, : len(tokens)] = tokens
         labels[i, : len(tokens)] = tokens.masked_fill(~torch.tensor(row.learned[:length]), IGNORED)
-    shown = torch.tensor([row.shown for row in group])
-    return Batch(ids, labels, shown, torch.tensor([row.has_media for row in group]))
+    return Batch(
+        ids,
+        labels,
+        shown=torch.tensor([row.shown for row in group]),
+        has_media=torch.tensor([row.has_media for row in group]),
+        later=torch.tensor([row.later for row in group]),
+        later_from=torch.tensor([row.later_from for row in group]),
+    )

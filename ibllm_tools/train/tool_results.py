@@ -28,6 +28,8 @@ def draw_result(
         return shown, said, (problem,)
     value = _result_value(world)
     form = rng.random()
+    if form < 0.15:
+        return _sentence(world, intent, value)
     if form < 0.45:
         return value, _tell(intent, value), (value,)
     if form < 0.7:
@@ -38,6 +40,22 @@ def draw_result(
         return _two_fields(world, intent, value)
     sentence = rng.choice(("It is {v}.", "Done: {v}", "OK, {v}", "found {v}", "{v} (updated)"))
     return sentence.format(v=value), _tell(intent, value), (value,)
+
+
+_SENTENCES = (
+    "The {w} costs {v} coins.", "{v} is in the {w}.", "There are {v} of the {w}.", "{w}: {v}",
+    "The {t} of the {w} is {v}.", "The {w} is called {v}.", "We found {v} near the {w}.",
+    "The {w} has {v}, as of today.", "Your {t}: {v} ({w})", "Yes, the {w} says {v}.",
+)  # fmt: skip
+_SENTENCES_ZH = ("{w}的{t}是{v}。", "{w}里有{v}。", "{w}叫{v}。", "找到{w}：{v}。")
+
+
+def _sentence(world: World, intent: Intent, value: str) -> tuple[str, str, tuple[str, ...]]:
+    """A result that is a sentence; the answer repeats it."""
+    word = item(world, chinese=intent.chinese)
+    frame = world.rng.choice(_SENTENCES_ZH if intent.chinese else _SENTENCES)
+    text = frame.format(w=word, v=value, t=intent.thing)
+    return text, text, (value,)
 
 
 def _tell(intent: Intent, value: str) -> str:

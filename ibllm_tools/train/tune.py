@@ -22,14 +22,27 @@ from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.language import pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
-from ibllm_tools.train.talk import Scene, blind_talk, knowledge_talk, talk
+from ibllm_tools.train.talk import (
+    CHINESE_SHARE,
+    Scene,
+    blind_talk,
+    exists_pair,
+    knowledge_talk,
+    talk,
+)
 from ibllm_tools.train.text_batches import Batch, Row, make_batches
-from ibllm_tools.train.tokenizer import encode_chat
+from ibllm_tools.train.tokenizer import encode_chat, encode_messages
+from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import draw_tool_rows
 
 BATCH_TOKENS = 1920
 N_SHOWN = {"one": 0.54, "faint": 0.06, "two": 0.25, "unknown": 0.15}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
+PAIRED = 0.25
+"""Share of rows that ask the same yes/no question as another row and get the other answer."""
+
+CALLED = 0.06
+"""Share of rows that call a tool with what the media show."""
 
 
 def draw_shown_rows(
@@ -48,12 +61,67 @@ def draw_shown_rows(
         tokenizer: Of the language model.
         count: Rows to draw.
     """
-    rows = []
-    for _ in range(count):
+    rows: list[Row] = []
+    while len(concepts) > 3 and len(rows) < PAIRED * count:
+        rows += _draw_paired_rows(rng, facts, concepts, tokenizer)
+    while len(rows) < (PAIRED + CALLED) * count:
+        concept = rng.choice(concepts) if rng.random() < 0.93 else -1
+        chat = seen_chat(rng, facts[concept] if concept >= 0 else None)
+        ids, learned = encode_messages(tokenizer, chat.messages, chat.tools)
+        rows.append(Row(ids, learned, (concept, -1), has_media=True))
+    while len(rows) < count:
         shown, named = _draw_shown(rng, concepts)
         turns = talk(rng, Scene(tuple(facts[c] for c in named)), facts)
         ids, learned = encode_chat(tokenizer, turns)
         rows.append(Row(ids, learned, shown, has_media=True))
+    return rows
+
+
+def _draw_paired_rows(
+    rng: random.Random,
+    facts: Sequence[Fact],
+    concepts: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+) -> list[Row]:
+    """Ask about one thing where it is and where something else is; sometimes beside a third."""
+    asked, other, third = rng.sample(list(concepts), 3)
+    alike = [c for c in concepts if c != asked and facts[c].kind == facts[asked].kind]
+    if alike and rng.random() < 0.5:
+        other = rng.choice(alike)
+    mixed = rng.random() < 0.2 and third != other
+    scenes = [rng.sample([c, third], 2) if mixed else [c] for c in (asked, other)]
+    chinese = rng.random() < CHINESE_SHARE
+    there, absent = ([facts[c] for c in scene] for scene in scenes)
+    turns = exists_pair(rng, there, absent, facts[asked], chinese)
+    rows = []
+    for scene, turn in zip(scenes, turns, strict=True):
+        ids, learned = encode_chat(tokenizer, [turn])
+        shown = (scene[0], scene[1] if mixed else -1)
+        rows.append(Row(ids, learned, shown, has_media=True))
+    return rows
+
+
+def draw_changing_rows(
+    rng: random.Random,
+    facts: Sequence[Fact],
+    concepts: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    count: int,
+) -> list[Row]:
+    """Conversations in which a later turn brings other media, which it is about.
+
+    Arguments as of `draw_shown_rows`.
+    """
+    rows = []
+    for _ in range(count):
+        (shown, named), (later, renamed) = (_draw_shown(rng, concepts) for _ in range(2))
+        before, after = (
+            talk(rng, Scene(tuple(facts[c] for c in found)), facts)[:2]
+            for found in (named, renamed)
+        )
+        start = len(encode_chat(tokenizer, before)[0])
+        ids, learned = encode_chat(tokenizer, before + after)
+        rows.append(Row(ids, learned, shown, has_media=True, later=later, later_from=start))
     return rows
 
 
@@ -95,14 +163,16 @@ def batch_loss(
     model: ImageBindLLM, source: FeatureSource, batch: Batch, rng: random.Random
 ) -> Tensor:
     """Compute the loss of one batch with freshly drawn features."""
-    features = source.draw(batch.shown, rng)
+    given = {"features": source.draw(batch.shown, rng), "has_media": batch.has_media}
+    if (batch.later_from > 0).any():
+        later = source.draw(batch.later, rng)
+        given = {
+            "features": torch.stack([given["features"], later], 1),
+            "has_media": torch.stack([batch.has_media, batch.later_from > 0], 1),
+            "media_index": batch.media_index,
+        }
     with fast_cpu():
-        loss: Tensor = model(
-            input_ids=batch.ids,
-            labels=batch.labels,
-            features=features,
-            has_media=batch.has_media,
-        ).loss
+        loss: Tensor = model(input_ids=batch.ids, labels=batch.labels, **given).loss
     return loss
 
 
@@ -127,7 +197,9 @@ def tune(
         rows: Tokenised conversations.
         pad: Token that fills rows.
     """
-    batches = make_batches(rows, pad, BATCH_TOKENS)
+    changing = [row for row in rows if row.later_from]
+    lasting = [row for row in rows if not row.later_from]
+    batches = make_batches(lasting, pad, BATCH_TOKENS) + make_batches(changing, pad, BATCH_TOKENS)
     model.requires_grad_(requires_grad=False)
     chosen = dict(model.trainable_parameters("bind"))
     if stage == "instruct":
