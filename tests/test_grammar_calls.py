@@ -176,7 +176,7 @@ def test_a_call_that_no_longer_fits_is_not_begun(family):
     plan = hello + opening
     tokens, state = write_answer(grammar, len(plan) + 3, lambda allowed: (
         plan.pop(0) if plan and plan[0] in allowed else allowed[-1]))  # fmt: skip
-    told, calls = markup.parse(text_of(tokenizer, tokens))
+    _, calls = markup.parse(text_of(tokenizer, tokens))
     assert not calls
     assert state.forced
 
@@ -257,7 +257,7 @@ def test_wrong_tools_are_named(tools, choice, words):
 
 
 def test_a_tool_that_takes_no_object_is_named():
-    with pytest.raises(SchemaError, match="'f'.*'string'"):
+    with pytest.raises(SchemaError, match=r"'f'.*'string'"):
         compile_calls([tool("f", {"type": "string"})], family_tokenizer("pocket"))
     bad = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
     with pytest.raises(SchemaError, match=r"^f: #/properties/x: .*'uniqueItems'"):

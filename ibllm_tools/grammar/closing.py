@@ -10,8 +10,9 @@ for one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ibllm_tools.grammar.vocabulary import Mask, Vocabulary, allowed_tokens, allows
 
@@ -19,8 +20,30 @@ MAX_STRING_BYTES = 8192
 MAX_DIGITS = 20
 MAX_EXPONENT_DIGITS = 2
 _QUOTE, _ESCAPE = ord('"'), ord("\\")
-_SEARCHES = ((2, 6, 6000), (16, 256, 4000))
-"""Breadth, tokens tried in each state, and states visited at most: first narrow, then wide."""
+
+
+class _Plan(NamedTuple):
+    """How widely to search.
+
+    Attributes:
+        breadth: States kept on each level.
+        n_tried: Tokens tried in each state.
+        n_steps: Tokens tried altogether, where there is a choice.
+        sees_all_levels: States that allow the same are taken for one on all levels, not only on
+            the same one. That is quick, but wrong where something is counted.
+    """
+
+    breadth: int
+    n_tried: int
+    n_steps: int
+    sees_all_levels: bool
+
+
+_PLANS = (
+    _Plan(2, 8, 400, sees_all_levels=False),
+    _Plan(16, 160, 1600, sees_all_levels=True),
+    _Plan(4, 160, 1600, sees_all_levels=False),
+)
 
 
 @dataclass(slots=True)
@@ -94,7 +117,11 @@ class _State:
 
 
 def find_path(
-    matcher: Any, words: Vocabulary, place: JsonPlace, limit: int, *, thorough: bool = True
+    matcher: Any,
+    words: Vocabulary,
+    place: JsonPlace,
+    limit: int,
+    known: Sequence[int] = (),
 ) -> list[int] | None:
     """Find tokens that bring an answer to an accepted end.
 
@@ -103,77 +130,97 @@ def find_path(
         words: The tokens.
         place: Where in its JSON text the answer is.
         limit: Tokens at most.
-        thorough: Search widely where the narrow search finds nothing.
+        known: A way that led to the end from a place nearby; it is taken where it is reached.
 
     Returns:
         The tokens, none where the answer may end here; None where no way was found.
     """
     if matcher.is_accepting():
         return []
-    for breadth, n_tried, n_states in _SEARCHES[: 2 if thorough else 1]:
-        found = _Search(words, breadth, n_tried, n_states).run(matcher, place, limit)
-        if found is not None:
+    for plan in _PLANS:
+        found = _Search(words, plan, known, limit).run(matcher, place)
+        if found is not None and len(found) <= limit:
             return found
-    return None
+    return find_path(matcher, words, place, limit) if known else None
 
 
-@dataclass
+def leads_to_end(matcher: Any, tokens: Sequence[int]) -> bool:
+    """Whether these tokens may follow and bring the answer to an accepted end."""
+    ahead = matcher.deep_copy()
+    # Not `consume_tokens`, which writes a long report where it fails.
+    return ahead.try_consume_tokens(list(tokens)) == len(tokens) and bool(ahead.is_accepting())
+
+
 class _Search:
-    words: Vocabulary
-    breadth: int
-    n_tried: int
-    n_states: int
+    """One search in breadth, level by level; a level holds states after the same tokens."""
 
-    def run(self, matcher: Any, place: JsonPlace, limit: int) -> list[int] | None:
-        states = [_State(matcher.deep_copy(), place.copy(), (), self.words.empty_mask())]
-        for _ in range(limit):
+    def __init__(self, words: Vocabulary, plan: _Plan, known: Sequence[int], limit: int) -> None:
+        self._words = words
+        self._plan = plan
+        self._known = list(known)
+        self._limit = limit
+        self._n_left = plan.n_steps
+        self._seen: set[bytes] = set()
+
+    def run(self, matcher: Any, place: JsonPlace) -> list[int] | None:
+        states = [_State(matcher.deep_copy(), place.copy(), (), self._words.empty_mask())]
+        for _ in range(self._limit):
             following: list[_State] = []
-            seen: set[bytes] = set()
+            closing: list[_State] = []  # what needed no choice comes first
+            if not self._plan.sees_all_levels:
+                self._seen.clear()
             for state in states:
                 options = self._options(state)
+                alone = len(options) == 1
                 for token in options:
-                    reached = self._step(state, token, alone=len(options) == 1)
-                    self.n_states -= 1
+                    reached = self._step(state, token, alone=alone)
                     if reached is None:
                         continue
-                    if reached.matcher.is_accepting():
-                        return list(reached.tokens)
-                    if self._is_new(reached, seen, alone=len(options) == len(states) == 1):
-                        following.append(reached)
-            states = following[: self.breadth]
-            if not states or self.n_states <= 0:
+                    if (end := self._end(reached)) is not None:
+                        return end
+                    if (alone and len(states) == 1) or self._is_new(reached):
+                        (closing if alone else following).append(reached)
+            states = [*closing, *following][: self._plan.breadth]
+            if not states or self._n_left <= 0:
                 return None
         return None
 
+    def _end(self, state: _State) -> list[int] | None:
+        """The whole way, if this state is an end or the known way leads on from it."""
+        if state.matcher.is_accepting():
+            return list(state.tokens)
+        if self._known and leads_to_end(state.matcher, self._known):
+            return [*state.tokens, *self._known]
+        return None
+
     def _options(self, state: _State) -> list[int]:
-        """Tokens to try: what is forced, what closes, or the first that fill."""
+        """Tokens to try: what is forced, what ends a value, or the first that fill."""
         if forced := state.matcher.compute_ff_tokens():
             return list(forced[:1])
         compute_mask(state.matcher, state.mask)
-        for byte in '"' if state.place.in_string else "}]":
-            token = self.words.single(byte)
-            if token is not None and allows(state.mask, token) and not state.place.escaped:
-                return [token]
-        found = self.words.fillers(state.mask)
+        if not state.place.escaped:
+            for byte in '"' if state.place.in_string else "}],":
+                token = self._words.single(byte)
+                if token is not None and allows(state.mask, token):
+                    return [token]
+        found = self._words.fillers(state.mask)
         if not found:
-            found = [t for t in allowed_tokens(state.mask) if t not in self.words.end_ids]
-        return found[: self.n_tried]
+            found = [t for t in allowed_tokens(state.mask) if t not in self._words.end_ids]
+        return found[: self._plan.n_tried]
 
     def _step(self, state: _State, token: int, *, alone: bool) -> _State | None:
+        self._n_left -= not alone
         matcher = state.matcher if alone else state.matcher.deep_copy()
         if matcher.try_consume_tokens([token]) != 1:
             return None
         place = state.place if alone else state.place.copy()
-        place.feed(self.words.bytes[token])
+        place.feed(self._words.bytes[token])
         mask = state.mask if alone else state.mask.copy()
         return _State(matcher, place, (*state.tokens, token), mask)
 
-    @staticmethod
-    def _is_new(state: _State, seen: set[bytes], *, alone: bool) -> bool:
-        if alone:
-            return True
+    def _is_new(self, state: _State) -> bool:
         compute_mask(state.matcher, state.mask)
         key = state.mask.tobytes()
-        is_new = key not in seen
-        seen.add(key)
+        is_new = key not in self._seen
+        self._seen.add(key)
         return is_new

@@ -165,5 +165,5 @@ def _canonical(value: Any) -> str:
     """A key for the cache; the order of properties counts, since answers follow it."""
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SchemaError(f"the schema is no JSON ({error}); write it with plain values") from None

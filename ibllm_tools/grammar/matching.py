@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
 from ibllm_tools.errors import ConfigurationError, SchemaError
-from ibllm_tools.grammar.closing import JsonPlace, compute_mask, find_path
+from ibllm_tools.grammar.closing import JsonPlace, compute_mask, find_path, leads_to_end
 from ibllm_tools.grammar.vocabulary import Mask, Vocabulary
 
 LONGEST_PATH = 8192
@@ -192,7 +193,7 @@ class GrammarState:
         if self._path is not None and len(self._path) < self._left and self._still_leads():
             return True
         found = self._search(token)
-        if found is not None and len(found) < self._left:
+        if found is not None:
             self._path = deque(found)
             return True
         held = len(self._path or ())
@@ -206,11 +207,23 @@ class GrammarState:
         return False
 
     def _still_leads(self) -> bool:
-        """Whether the way held leads to an end from here too."""
+        """Whether the way held leads to an end from here too, but for the rest of a character."""
         if not self._path:
             return bool(self._matcher.is_accepting())
-        ahead = self._matcher.deep_copy()
-        return bool(ahead.consume_tokens(list(self._path)) and ahead.is_accepting())
+        if leads_to_end(self._matcher, self._path):
+            return True
+        core = self._core()
+        if len(core) < len(self._path) and leads_to_end(self._matcher, core):
+            self._path = deque(core)
+            return True
+        return False
+
+    def _core(self) -> list[int]:
+        """The way held without the bytes that complete a character."""
+        texts = self._words.bytes
+        return list(
+            dropwhile(lambda t: len(texts[t]) == 1 and texts[t] >= b"\x80", self._path or ())
+        )
 
     def _search(self, token: int) -> list[int] | None:
         if self._path is None and self._until_retry > 0 and self._left > 2 * RESERVE:
@@ -219,4 +232,4 @@ class GrammarState:
         self._until_retry = _RETRY_EVERY
         place = self._place.copy()
         place.feed(self._words.bytes[token])
-        return find_path(self._matcher, self._words, place, self._left)
+        return find_path(self._matcher, self._words, place, self._left - 1, self._core())

@@ -24,7 +24,7 @@ Mask = NDArray[np.int32]
 Value = TypeVar("Value")
 
 _N_LONG_WORDS = 4
-_FIRST = b"01aA -.@_:/+"
+_FIRST = b"019aA -.@_:/+"
 """Bytes that are tried first where a text may go on with anything."""
 
 
@@ -119,7 +119,7 @@ class Vocabulary:
         words = [i for i, text in enumerate(self.bytes) if text.isalpha() and text.isascii()]
         words.sort(key=lambda index: -len(self.bytes[index]))
         firsts = [self._singles[byte] for byte in _FIRST if byte in self._singles]
-        others = [token for _, token in sorted(self._singles.items())]
+        others = [token for _, token in sorted(self._singles.items())]  # ASCII first
         order = [*self.specials.values(), *words[:_N_LONG_WORDS], *firsts, *others]
         return [token for token in dict.fromkeys(order) if token not in self.end_ids]
 
