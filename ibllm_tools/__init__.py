@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibllm_tools.cache import VisualCache
-    from ibllm_tools.chat_models import ChatImageBindLLM
+    from ibllm_tools.chat_models import ChatImageBindLLM, count_text_tokens, register_provider
     from ibllm_tools.embeddings import ImageBindEmbeddings
     from ibllm_tools.errors import (
         CheckpointError,
@@ -38,6 +38,8 @@ _HOME = {
     "MediaPolicy": "media",
     "MissingExtraError": "errors",
     "VisualCache": "cache",
+    "count_text_tokens": "chat_models",
+    "register_provider": "chat_models",
 }
 
 __all__ = [
@@ -54,6 +56,8 @@ __all__ = [
     "MediaPolicy",
     "MissingExtraError",
     "VisualCache",
+    "count_text_tokens",
+    "register_provider",
 ]
 
 
