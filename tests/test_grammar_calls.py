@@ -136,6 +136,18 @@ def test_required_calls_always_close_and_validate(family, budget):
         assert_valid(calls)
 
 
+@pytest.mark.parametrize("family", ["pocket", "hermes", "mistral", "deepseek"])
+def test_no_second_call_is_begun_that_does_not_fit(family):
+    tokenizer = family_tokenizer(family)
+    markup = CallMarkup.of(tokenizer)
+    long = {"colour": {"type": "string", "maxLength": 8}, "sure": {"type": "boolean"}}
+    verdict = tool("give_verdict", {"properties": long, "required": ["colour", "sure"]})
+    grammar = compile_calls([STOP, verdict], tokenizer, choice="required")
+    for seed in range(30):
+        tokens, _ = write_answer(grammar, 75, wanderer(seed, grammar.words))
+        assert text_of(tokenizer, tokens).endswith(markup.closing.split("\ue000")[-1])
+
+
 @pytest.mark.parametrize("family", ALL)
 def test_auto_gives_text_or_valid_calls_and_both_occur(family):
     tokenizer = family_tokenizer(family)

@@ -23,6 +23,8 @@ LONGEST_PATH = 8192
 """Tokens of the longest shortest answer that is looked for."""
 RESERVE = 48
 """Where no way to the end is found, tokens are still taken while this many more are left."""
+BEYOND = 512
+"""How many tokens beyond the budget a way to the end is looked for."""
 _RETRY_EVERY = 8
 
 
@@ -193,7 +195,7 @@ class GrammarState:
         if self._path is not None and len(self._path) < self._left and self._still_leads():
             return True
         found = self._search(token)
-        if found is not None:
+        if found is not None and len(found) < self._left:
             self._path = deque(found)
             return True
         held = len(self._path or ())
@@ -232,4 +234,6 @@ class GrammarState:
         self._until_retry = _RETRY_EVERY
         place = self._place.copy()
         place.feed(self._words.bytes[token])
-        return find_path(self._matcher, self._words, place, self._left - 1, self._core())
+        # Beyond what is left too: a way that is too long says more than none that was found.
+        limit = self._left + BEYOND
+        return find_path(self._matcher, self._words, place, limit, self._core())
