@@ -25,8 +25,10 @@ from ibllm_tools.preprocess import (
     PreprocessConfig,
     farthest_points,
     frames_to_crops,
+    image_to_pixels,
     normalize_pixels,
     normalize_points,
+    pixels_to_views,
     preprocess,
     resample_points,
     stretch_disparity,
@@ -330,3 +332,36 @@ def test_the_config_survives_json():
 def test_sizes_that_cannot_work_are_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         PreprocessConfig(**wrong)
+
+
+def test_views_of_an_image_are_zoomed_and_mirrored() -> None:
+    """Each zoom shows the centre; mirrored views follow; the encoder takes them as clips."""
+    gradient = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (100, 1))  # grows to the right
+    picture = PIL.Image.fromarray(np.stack([gradient] * 3, axis=-1))
+    config = PreprocessConfig(image_px=20, image_zooms=(1.0, 0.5), image_flips=True)
+    views = image_to_pixels(picture, config)
+    assert views.shape == (4, 3, 20, 20)
+    whole, half, mirrored, _ = views
+    spans = [float(v[0, 0, -1] - v[0, 0, 0]) for v in (whole, half)]
+    assert spans[1] == pytest.approx(spans[0] / 2, rel=0.1)
+    assert torch.equal(mirrored, whole.flip(-1))
+    plain = image_to_pixels(picture, PreprocessConfig(image_px=20))
+    assert torch.equal(plain, whole)
+
+
+def test_pixels_give_the_same_views_as_the_picture() -> None:
+    """What training sees of stored pixels is what a picture of that size gives."""
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    picture = PIL.Image.fromarray(noise).resize((32, 32), PIL.Image.Resampling.BICUBIC)
+    config = PreprocessConfig(image_px=32, image_zooms=(0.8,), image_flips=True)
+    views = image_to_pixels(picture, config)
+    pixels = image_to_pixels(picture, PreprocessConfig(image_px=32))[None]
+    difference = (pixels_to_views(pixels, config)[0] - views).abs()
+    assert float(difference.mean()) < 0.03
+
+
+def test_zooms_must_be_shares() -> None:
+    """A zoom outside (0, 1], or none, is refused."""
+    for zooms in ((), (0.0,), (1.5,)):
+        with pytest.raises(ConfigurationError, match="image_zooms"):
+            PreprocessConfig(image_zooms=zooms)

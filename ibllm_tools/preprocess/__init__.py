@@ -9,6 +9,7 @@ from ibllm_tools.preprocess.image import (
     image_to_pixels,
     map_to_pixels,
     normalize_pixels,
+    pixels_to_views,
     stretch_disparity,
 )
 from ibllm_tools.preprocess.imu import imu_to_signal
@@ -36,6 +37,7 @@ __all__ = [
     "mel_images",
     "normalize_pixels",
     "normalize_points",
+    "pixels_to_views",
     "points_to_cloud",
     "preprocess",
     "resample",

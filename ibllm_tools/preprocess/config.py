@@ -19,6 +19,10 @@ class PreprocessConfig:
 
     Attributes:
         image_px: Side of images and video crops, in pixels.
+        image_zooms: Shares of the centre square that the views of an image show, in (0, 1]; the
+            encoder averages over views as it does over the clips of a video. The reference has
+            one view, the whole square.
+        image_flips: Whether each of these views comes mirrored as well.
         image_mean: Mean of each colour channel, for values in [0, 1].
         image_std: Standard deviation of each colour channel.
         audio_rate_hz: Samples per second after resampling.
@@ -46,6 +50,8 @@ class PreprocessConfig:
     """
 
     image_px: int = 224
+    image_zooms: tuple[float, ...] = (1.0,)
+    image_flips: bool = False
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
     audio_rate_hz: int = 16000
@@ -77,6 +83,11 @@ class PreprocessConfig:
         for name, value in self.to_dict().items():
             if isinstance(value, (int, float)) and name not in _MAY_BE_ZERO and value <= 0:
                 raise ConfigurationError(f"{name}: found {value}, expected a value above 0")
+        if not self.image_zooms or not all(0 < zoom <= 1 for zoom in self.image_zooms):
+            raise ConfigurationError(
+                f"image_zooms: found {self.image_zooms}, expected at least one share above 0 and "
+                "at most 1"
+            )
         if not 0 <= self.text_merges <= CLIP_MERGES:
             raise ConfigurationError(
                 f"text_merges: found {self.text_merges}, expected 0 to {CLIP_MERGES}"
@@ -110,5 +121,7 @@ class PreprocessConfig:
         return cls(**settings)
 
 
-_MAY_BE_ZERO = ("audio_mean", "text_merges", "depth_unit_range", "text_special_tokens")
+_MAY_BE_ZERO = (
+    "audio_mean", "text_merges", "depth_unit_range", "image_flips", "text_special_tokens",
+)  # fmt: skip
 _SPECIAL_TOKENS = 2

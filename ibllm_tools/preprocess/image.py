@@ -7,6 +7,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ibllm_tools.preprocess.config import PreprocessConfig
 
@@ -61,12 +62,57 @@ def image_to_pixels(image: PIL.Image.Image, config: PreprocessConfig) -> Tensor:
     """Scale, crop and normalise one RGB picture.
 
     Returns:
-        (3, image_px, image_px) float32 with CLIP's mean and standard deviation.
+        (3, image_px, image_px) float32 with CLIP's mean and standard deviation; where the config
+        asks for several views, (views, 3, image_px, image_px).
 
     Source: CLIP (Radford et al., 2021), image preprocessing, as ImageBind uses it.
     """
-    square = resize_and_crop(image, config.image_px)
-    return normalize_pixels(torch.from_numpy(np.array(square)), config)
+    px = config.image_px
+    squares = [resize_and_crop(image, round(px / zoom)) for zoom in config.image_zooms]
+    views = [centre_square(normalize_pixels(_to_tensor(s), config), px) for s in squares]
+    return views[0] if _is_single(config) else _with_mirrored(torch.stack(views), config)
+
+
+def pixels_to_views(pixels: Tensor, config: PreprocessConfig) -> Tensor:
+    """Cut the views that the config asks for out of pictures that are pixels already.
+
+    Args:
+        pixels: (B, 3, image_px, image_px), normalised.
+        config: Holds `image_zooms` and `image_flips`.
+
+    Returns:
+        (B, views, 3, image_px, image_px), or `pixels` where one whole view is asked for.
+    """
+    if _is_single(config) and config.image_zooms == (1.0,):
+        return pixels
+    px = config.image_px
+    views = []
+    for zoom in config.image_zooms:
+        size = round(px / zoom)
+        larger = functional.interpolate(pixels, size=size, mode="bicubic", align_corners=False)
+        views.append(centre_square(larger, px))
+    if _is_single(config):
+        return views[0]
+    return _with_mirrored(torch.stack(views, dim=1), config)
+
+
+def centre_square(pixels: Tensor, px: int) -> Tensor:
+    """Cut the centre square of side `px` out of (..., H, W)."""
+    top, left = (pixels.shape[-2] - px) // 2, (pixels.shape[-1] - px) // 2
+    return pixels[..., top : top + px, left : left + px]
+
+
+def _to_tensor(picture: PIL.Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture))
+
+
+def _is_single(config: PreprocessConfig) -> bool:
+    return len(config.image_zooms) == 1 and not config.image_flips
+
+
+def _with_mirrored(views: Tensor, config: PreprocessConfig) -> Tensor:
+    """(..., views, 3, H, W) and, where the config says so, the same mirrored."""
+    return torch.cat([views, views.flip(-1)], dim=-4) if config.image_flips else views
 
 
 def map_to_pixels(values: NDArray[np.float32], px: int) -> Tensor:

@@ -38,7 +38,7 @@ class Hub:
     Attributes:
         photos: (N, joint) features of the training photos.
         concept: (N,) their concepts.
-        words: (concepts, joint) features of the concepts' words.
+        words: (concepts + 1, joint) features of the concepts' words, then of nothing.
     """
 
     photos: Tensor

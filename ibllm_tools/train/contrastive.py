@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ibllm_tools.encoder import ImageBind, PointGroups
-from ibllm_tools.preprocess import PreprocessConfig
+from ibllm_tools.preprocess import PreprocessConfig, pixels_to_views
 from ibllm_tools.train.augment import clean_photos
 from ibllm_tools.train.data import Table
 
@@ -87,7 +87,8 @@ def trunk_parts(encoder: ImageBind, trunk: str) -> nn.ModuleDict:
 
 def clean_rows(photos: Table, rows: Tensor, config: PreprocessConfig) -> Tensor:
     """Photos of some rows as the encoder sees them without augmentation."""
-    return clean_photos(torch.from_numpy(photos.values[rows.numpy()]), config)
+    pixels = clean_photos(torch.from_numpy(photos.values[rows.numpy()]), config)
+    return pixels_to_views(pixels, config)
 
 
 def accuracy(features: Tensor, anchors: Tensor, table: Table) -> float:

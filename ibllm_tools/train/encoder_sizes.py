@@ -71,6 +71,8 @@ class EncoderSizes:
         """Return the preprocessing that fits these sizes."""
         return PreprocessConfig(
             image_px=self.image_px,
+            image_zooms=(0.94, 0.8),
+            image_flips=True,
             depth_px=self.image_px,
             depth_unit_range=True,
             thermal_px=self.image_px,

@@ -19,10 +19,9 @@ from torch.nn import functional as F
 
 from ibllm_tools.cache import CacheSettings, VisualCache
 from ibllm_tools.train.augment import uniform
-from ibllm_tools.train.photo_features import PhotoFeatures, empty_pictures, encode_photos
+from ibllm_tools.train.photo_features import PhotoFeatures, encode_photos
 
-__all__ = ["FeatureNoise", "FeatureSource", "PhotoFeatures", "empty_pictures", "encode_photos",
-           "faint"]  # fmt: skip
+__all__ = ["FeatureNoise", "FeatureSource", "PhotoFeatures", "encode_photos", "faint"]
 EVEN = (0.36, 0.64)
 UNEVEN = (0.8, 0.95)
 

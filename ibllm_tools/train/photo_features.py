@@ -20,15 +20,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from ibllm_tools.encoder import ImageBind
-from ibllm_tools.preprocess import PreprocessConfig, tokenize
-from ibllm_tools.preprocess.image import normalize_pixels
+from ibllm_tools.preprocess import PreprocessConfig, pixels_to_views, tokenize
 from ibllm_tools.train.augment import view_photos
 from ibllm_tools.train.contrastive import clean_rows, encode_all
 from ibllm_tools.train.data import PHOTO_PX, Table, read_scenes
 from ibllm_tools.train.knowledge import Fact
+from ibllm_tools.train.nothing import empty_pictures
 from ibllm_tools.train.words import CHINESE, ENGLISH
 
 MILD_AREA = 0.5
@@ -59,15 +58,21 @@ class PhotoFeatures:
     words: Tensor
 
     def cache_vectors(self, count: int, seed: int) -> Tensor:
-        """Choose photo features for the visual cache, balanced over the concepts."""
+        """Choose photo features for the visual cache, balanced over the concepts.
+
+        One in ten shows nothing known, so that what is strange finds its like.
+        """
+        strange = torch.cat([self.nothing, self.collages, self.strangers])
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.concept), generator=generator)
         rank = torch.empty(len(order), dtype=torch.long)
         for concept in sorted(set(self.concept.tolist())):
             mine = order[self.concept[order] == concept]
             rank[mine] = torch.arange(len(mine))
-        chosen = torch.argsort(rank, stable=True)[:count]
-        return self.views[0, chosen.sort().values]
+        n_strange = min(count // 10, len(strange))
+        picked = torch.randperm(len(strange), generator=generator)[:n_strange]
+        chosen = torch.argsort(rank, stable=True)[: count - n_strange]
+        return torch.cat([self.views[0, chosen.sort().values], strange[picked]])
 
 
 def encode_photos(
@@ -100,13 +105,13 @@ def encode_photos(
 
     def draw(rows: Tensor) -> Tensor:
         pixels = torch.from_numpy(photos.values[rows.numpy()])
-        return view_photos(pixels, config, least_area=MILD_AREA)
+        return _draw_views(pixels, config, least_area=MILD_AREA)
 
     views += [encode_all(encoder, "image", draw, len(photos)) for _ in range(n_views - 1)]
     found = PhotoFeatures(
         views=torch.stack(views),
         concept=torch.from_numpy(photos.concept),
-        nothing=_encode_pixels(encoder, empty_pictures(N_EMPTY, config)),
+        nothing=_encode_pixels(encoder, pixels_to_views(empty_pictures(N_EMPTY, config), config)),
         collages=_encode_pixels(encoder, _collages(photos, N_COLLAGES, config, seed)),
         strangers=_encode_strangers(encoder, data_dir, config),
         words=_encode_words(encoder, facts, config),
@@ -153,6 +158,12 @@ def stranger_crops(data_dir: Path) -> Tensor:
     return torch.from_numpy(np.stack(crops))
 
 
+def _draw_views(pixels: Tensor, config: PreprocessConfig, least_area: float = 0.4) -> Tensor:
+    """Draw two random views of each picture, which the encoder averages: (B, 2, 3, px, px)."""
+    views = [view_photos(pixels, config, least_area=least_area) for _ in range(2)]
+    return torch.stack(views, dim=1)
+
+
 def _encode_pixels(encoder: ImageBind, pixels: Tensor) -> Tensor:
     return encode_all(encoder, "image", lambda r: pixels[r], len(pixels))
 
@@ -163,7 +174,7 @@ def _encode_strangers(
     crops = stranger_crops(data_dir) if data_dir is not None else torch.empty(0)
     if not len(crops):
         return torch.empty(0, encoder.config.joint_dim)
-    return _encode_pixels(encoder, view_photos(crops.repeat(STRANGER_VIEWS, 1, 1, 1), config))
+    return _encode_pixels(encoder, _draw_views(crops.repeat(STRANGER_VIEWS, 1, 1, 1), config))
 
 
 def _encode_words(encoder: ImageBind, facts: Sequence[Fact], config: PreprocessConfig) -> Tensor:
@@ -184,27 +195,3 @@ def _collages(photos: Table, count: int, config: PreprocessConfig, seed: int) ->
     tiles = pixels[:, 20:36, 20:36].reshape(count, 4, 4, 16, 16, 3)
     whole = tiles.permute(0, 1, 3, 2, 4, 5).reshape(count, 64, 64, 3)
     return view_photos(whole, config, least_area=0.8)
-
-
-def empty_pictures(count: int, config: PreprocessConfig) -> Tensor:
-    """Pictures that show nothing: flat colours and greys, ramps, noise of several grains."""
-    px = config.image_px
-    flat = torch.rand(count, 1, 1, 3).expand(-1, px, px, -1)
-    ramp = torch.linspace(0, 1, px).view(1, px, 1, 1)
-    kinds = []
-    for i in range(count):
-        grain = (1, 1, 2, 4, 8)[i % 5]
-        noise = torch.rand(1, 3, px // grain, px // grain)
-        if i % 10 == 1:
-            noise = (0.5 + 0.25 * torch.randn_like(noise)).clamp(0, 1)
-        noise = F.interpolate(noise, size=px).permute(0, 2, 3, 1)
-        share = (0.0, 0.1, 0.5, 1.0)[(i // 5) % 4]
-        ground = flat[i : i + 1]
-        if (i // 20) % 3 == 0:
-            grey = (0.0, 0.5, 1.0, float(torch.rand(())))[(i // 60) % 4]
-            ground = torch.full_like(ground, grey)
-        picture = ground * (1 - share) + noise * share
-        if (i // 20) % 3 == 1:
-            picture = 0.5 * picture + 0.5 * ramp
-        kinds.append(picture)
-    return normalize_pixels((torch.cat(kinds) * 255).byte(), config)

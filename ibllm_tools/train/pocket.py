@@ -46,6 +46,12 @@ from ibllm_tools.train.features import FeatureSource, PhotoFeatures, encode_phot
 from ibllm_tools.train.knowledge import Fact, facts_for
 from ibllm_tools.train.language import LanguageSizes, pick_captions, train_language
 from ibllm_tools.train.loop import Run, Schedule
+from ibllm_tools.train.nothing import (
+    encode_nothing,
+    noise_shapes,
+    noise_sounds,
+    with_nothing,
+)
 from ibllm_tools.train.photos import train_photos, train_words
 from ibllm_tools.train.shipping import save_pocket
 from ibllm_tools.train.tune import (
@@ -58,6 +64,8 @@ from ibllm_tools.train.tune import (
 from ibllm_tools.train.words import Prompts, subtype_names
 
 DEFAULT_MINUTES = 100.0
+N_NOTHING = 96
+"""Sounds and clouds of noise beside the training rows."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,9 @@ def train_encoder(run: Run, pack: Pack, options: PocketOptions) -> ImageBind:
         for part in ("modality_preprocessors", "modality_trunks", "modality_heads"):
             encoder.get_submodule(part)[name].requires_grad_(requires_grad=False)  # type: ignore[index]
     features = encode_all(encoder, "image", lambda r: clean_rows(photos, r, config), len(photos))
-    hub = Hub(features, torch.from_numpy(photos.concept), prompts.ensemble(encoder))
+    torch.manual_seed(run.step_seed("nothing", -1))
+    words = torch.cat([prompts.ensemble(encoder), encode_nothing(encoder, config)[None]])
+    hub = Hub(features, torch.from_numpy(photos.concept), words)
     bind_others(run, pack, options, encoder, hub)
     return encoder.eval()
 
@@ -175,12 +185,17 @@ def bind_others(run: Run, pack: Pack, options: PocketOptions, encoder: ImageBind
     config, schedules = options.encoder.preprocessing(), options.schedules
     sounds, held_sounds = pack.sounds
     shapes, held_shapes = pack.shapes
+    n_concepts = len(hub.words) - 1
 
     def heard(table: Table, modality: str, inputs: object) -> str:
         found = encode_all(encoder, modality, inputs, len(table))  # type: ignore[arg-type]
         means, words = (accuracy(found, a, table) for a in (hub.means(), hub.words))
         return f"held-out {modality} to photos {means:.3f} to words {words:.3f}"
 
+    hiss = noise_sounds(N_NOTHING, sounds.values.shape[1], run.seed)
+    clouds = noise_shapes(N_NOTHING, shapes.values.shape[1], run.seed)
+    sounds = with_nothing(sounds, hiss, n_concepts)
+    solid, shapes = shapes, with_nothing(shapes, clouds, n_concepts)
     clips = cache(lambda: official_clips(held_sounds, config))  # made when first needed
     bind_modality(
         run, schedules.audio, encoder, "audio", hub, sounds, lambda: sound_views(sounds, config),
@@ -195,7 +210,7 @@ def bind_others(run: Run, pack: Pack, options: PocketOptions, encoder: ImageBind
     px = options.encoder.image_px
     held_maps = depth_views(held_shapes, px)
     bind_modality(
-        run, schedules.depth, encoder, "depth", hub, shapes, lambda: depth_views(shapes, px),
+        run, schedules.depth, encoder, "depth", hub, solid, lambda: depth_views(solid, px),
         lambda: heard(held_shapes, "depth", lambda r: held_maps(r).inputs), options.other_batch,
     )  # fmt: skip
 

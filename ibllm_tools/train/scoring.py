@@ -17,10 +17,12 @@ from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.preprocess import pixels_to_views
 from ibllm_tools.train.binding import group_clouds, official_clips
 from ibllm_tools.train.contrastive import clean_rows, encode_all, row_batches
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
+from ibllm_tools.train.nothing import empty_pictures
 
 if TYPE_CHECKING:
     from ibllm_tools.train.pocket import Pack, PocketOptions
@@ -64,8 +66,6 @@ class HeldRows:
 
 def held_features(pack: Pack, options: PocketOptions, model: ImageBindLLM) -> dict[str, HeldRows]:
     """Encode the held-out rows of every modality, mixes of them, and pictures of nothing."""
-    from ibllm_tools.train.photo_features import empty_pictures
-
     tables = _encode_tables(pack, options, model)
     found = {
         name: HeldRows(features[:, None], [(concept,) for concept in concepts])
@@ -77,7 +77,7 @@ def held_features(pack: Pack, options: PocketOptions, model: ImageBindLLM) -> di
     assert encoder is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed + 1)
-        pictures = empty_pictures(N_NOTHING, config)
+        pictures = pixels_to_views(empty_pictures(N_NOTHING, config), config)
     nothing = encode_all(encoder, "image", lambda r: pictures[r], len(pictures))
     found["nothing"] = HeldRows(nothing[:, None], [()] * len(nothing))
     return found
