@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from chat_samples import ask, picture
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as OldModel
 from tiny_model import save_tiny_model
@@ -101,6 +102,31 @@ def test_a_raw_answer_that_does_not_parse_says_why(chat):
     assert found["parsed"] is None
     assert "never" in str(found["parsing_error"])
     assert isinstance(json.loads(found["raw"].text)["size"], int)
+
+
+class Tree(BaseModel):
+    """A tree whose branches are trees."""
+
+    name: str = Field(max_length=3)
+    branches: list["Tree"] = Field(default=[], max_length=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_may_hold_itself(chat, method):
+    bound = chat.with_structured_output(Tree, method=method)
+    found = bound.batch(["grow"] * 12, temperature=2.0, max_tokens=400)
+    assert all(isinstance(tree, Tree) for tree in found)
+    assert any(tree.branches for tree in found)
+
+
+def test_a_tool_may_take_what_holds_itself(chat):
+    def plant(tree: Tree) -> str:
+        """Plant a tree."""
+        return tree.name
+
+    bound = chat.bind_tools([StructuredTool.from_function(plant)], tool_choice="plant")
+    [call] = bound.invoke("grow", temperature=2.0, seed=2).tool_calls
+    assert Tree(**call["args"]["tree"])
 
 
 def test_json_mode_without_a_schema_gives_any_object(chat):

@@ -11,7 +11,6 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.runnables import RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from ibllm_tools.chat_models.tools import ANSWER, as_tools, tool_name
@@ -70,7 +69,10 @@ def _titled(schema: dict[str, Any]) -> dict[str, Any]:
 def _json_schema(schema: Schema) -> dict[str, Any]:
     if isinstance(schema, dict) and not schema.keys() & _TOOL_KEYS:
         return schema
-    return convert_to_json_schema(schema)
+    [tool] = as_tools([schema])
+    function = tool["function"]
+    named = {key: function[key] for key in ("description",) if key in function}
+    return {"title": function["name"], **named, **function.get("parameters", {"type": "object"})}
 
 
 def _response_format(schema: Schema | None, method: Method, strict: bool | None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ given together, as agents do, and every model that can call tools can answer in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
 
 from ibllm_tools.errors import ConfigurationError
 
@@ -87,7 +88,7 @@ def as_tools(
     Raises:
         ConfigurationError: A tool runs at a provider, such as a web search; none does here.
     """
-    found = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+    found = [_as_tool(tool, strict) for tool in tools]
     for tool in found:
         if tool.get("type") != "function":
             raise ConfigurationError(
@@ -95,6 +96,40 @@ def as_tools(
                 "function, a BaseTool, a pydantic class or a JSON schema; pass one of these"
             )
     return found
+
+
+def _as_tool(tool: Any, strict: bool | None) -> Tool:
+    found = convert_to_openai_tool(tool, strict=strict)
+    model = getattr(tool, "tool_call_schema", tool)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        schema = model.model_json_schema()
+        if is_recursive(schema):  # the conversion allows anything where a class holds itself
+            found["function"]["parameters"] = _rooted(schema)
+    return found
+
+
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Whether a definition of a JSON schema holds itself, directly or through others."""
+    held = {f"#/$defs/{name}": set(_refs(part)) for name, part in schema.get("$defs", {}).items()}
+    for _ in held:
+        held = {name: refs.union(*(held.get(r, ()) for r in refs)) for name, refs in held.items()}
+    return any(name in refs for name, refs in held.items())
+
+
+def _refs(part: Any) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else ():
+        yield from _refs(inner)
+
+
+def _rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with its root written out, where that is a reference."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    root = {**schema.get("$defs", {}).get(name, {}), **schema}
+    return {key: held for key, held in root.items() if key not in {"$ref", "title", "description"}}
 
 
 def tool_name(tool: Mapping[str, Any]) -> str:
