@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     )
     from ibllm_tools.media import Media, MediaPolicy
     from ibllm_tools.model import ImageBindLLM, ImageBindLLMConfig, ImageBindLLMProcessor
+    from ibllm_tools.retrievers import ImageBindRetriever
+    from ibllm_tools.vectorstores import ImageBindVectorStore
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,8 @@ _HOME = {
     "ImageBindLLM": "model",
     "ImageBindLLMConfig": "model",
     "ImageBindLLMProcessor": "model",
+    "ImageBindRetriever": "retrievers",
+    "ImageBindVectorStore": "vectorstores",
     "Media": "media",
     "MediaError": "errors",
     "MediaPolicy": "media",
@@ -51,6 +55,8 @@ __all__ = [
     "ImageBindLLM",
     "ImageBindLLMConfig",
     "ImageBindLLMProcessor",
+    "ImageBindRetriever",
+    "ImageBindVectorStore",
     "Media",
     "MediaError",
     "MediaPolicy",

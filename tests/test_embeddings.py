@@ -3,18 +3,25 @@
 import asyncio
 import base64
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
+from PIL import Image
 from pydantic import ValidationError
 from test_chat import cloud, picture, sound
 from tiny_model import CONCEPTS, JOINT, save_tiny_model
 
 from ibllm_tools import ChatImageBindLLM, ImageBindEmbeddings, Media, MediaError, MediaPolicy
+from ibllm_tools.embeddings import MediaFile
 from ibllm_tools.errors import CheckpointError
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +212,107 @@ def test_wrong_settings_are_refused_at_once():
         ImageBindEmbeddings(batch_size=0)
     with pytest.raises(ValidationError):
         ImageBindEmbeddings(modell="pocket")
+
+
+def test_a_row_that_cannot_be_read_takes_the_place_of_its_vector(embeddings, files):
+    rows = [picture(), files / "none.png", MediaFile(files / "b.wav"), [], {"type": "text"}]
+    found = list(embeddings.iter_rows(row for row in rows))
+    assert [isinstance(row, MediaError) for row in found] == [False, True, False, True, True]
+    assert "none.png" in str(found[1])
+    assert [found[i].modalities for i in (0, 2)] == [("image",), ("audio",)]
+    assert close([found[i].vector for i in (0, 2)], embeddings.embed_media([picture(), sound()]))
+
+
+def test_a_trunk_that_is_missing_concerns_its_own_rows_only(folder, tmp_path):
+    partial = shutil.copytree(folder, tmp_path / "partial")
+    (partial / "encoder" / "audio.safetensors").unlink()
+    embeddings = ImageBindEmbeddings(model=partial)
+    found = list(embeddings.iter_rows([picture(), sound(), picture(1)]))
+    assert isinstance(found[1], CheckpointError)
+    expected = embeddings.embed_media([picture(), picture(1)])
+    assert close([found[0].vector, found[2].vector], expected)
+
+
+def test_a_file_may_be_declared_and_weighted(embeddings, files):
+    depth, again, mixture, expected = embeddings.embed_media(
+        [
+            MediaFile(files / "a.png", "depth"),
+            Media.from_path(files / "a.png", modality="depth"),
+            [MediaFile(files / "a.png", weight=3), MediaFile(files / "b.wav")],
+            [(picture(), 0.75), (sound(), 0.25)],
+        ]
+    )
+    assert close(depth, again)
+    assert close(mixture, expected)
+
+
+def test_memory_does_not_grow_with_the_number_of_media(folder, tmp_path):
+    """Thirty pictures of 3 megapixels take 260 MiB when they are decoded all at once."""
+    big = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    path = tmp_path / "big.jpg"
+    Image.fromarray(big).resize((2000, 1500)).save(path, quality=30)
+    code = (
+        "import resource, sys; from ibllm_tools import ImageBindEmbeddings\n"
+        "embeddings = ImageBindEmbeddings(model=sys.argv[1])\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "embeddings.embed_media([sys.argv[2]] * 3); before = peak()\n"
+        "embeddings.embed_media([sys.argv[2]] * 30); print(peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert float(done.stdout) < 100  # MiB
+
+
+async def test_a_cancelled_call_stops_its_thread(embeddings):
+    read = []
+
+    class Counted(dict):
+        def get(self, *key):
+            read.append(1)
+            return super().get(*key)
+
+    rows = [Counted(picture(i)) for i in range(300)]
+    task = asyncio.create_task(embeddings.aembed_media(rows))
+    while not read:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.3)
+    stopped_at = len(read)
+    await asyncio.sleep(0.3)
+    assert len(read) == stopped_at
+
+
+async def test_the_event_loop_runs_on_while_media_are_embedded(embeddings):
+    task = asyncio.create_task(embeddings.aembed_media([picture(i) for i in range(150)]))
+    ticks = 0
+    while not task.done():
+        await asyncio.sleep(0.002)
+        ticks += 1
+    assert len(await task) == 150
+    assert ticks > 5
+
+
+async def test_queries_of_any_kind(embeddings, files):
+    text = embeddings.embed_query("a.png")
+    for query in ("a.png", ["a.png"], [("a.png", 0.4)]):
+        assert close(embeddings.embed_mixed_query(query), text)
+        assert close(await embeddings.aembed_mixed_query(query), text)
+    photo = embeddings.embed_media([picture()])[0]
+    assert close(embeddings.embed_mixed_query(files / "a.png"), photo)
+    assert close((await embeddings.aembed_image([str(files / "a.png")]))[0], photo)
+
+
+def test_a_fingerprint_tells_encoders_apart(folder, embeddings, tmp_path):
+    print_of = embeddings.fingerprint()
+    copy = ImageBindEmbeddings(model=shutil.copytree(folder, tmp_path / "copy"))
+    half = ImageBindEmbeddings(model=folder, dtype="bfloat16")
+    other = ImageBindEmbeddings(model=save_tiny_model(tmp_path / "other", seed=9))
+    assert copy.fingerprint() == half.fingerprint() == print_of
+    assert other.fingerprint() != print_of

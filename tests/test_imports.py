@@ -21,12 +21,14 @@ STAGES = [
     {"llm"},
     {"model"},
     {"convert"},
+    {"data"},
+    {"train"},
     {"decoding"},
     {"grammar"},
     {"engine"},
     {"chat_models", "embeddings"},
-    {"data"},
-    {"train"},
+    {"vectorstores"},
+    {"retrievers"},
     {"evaluate"},
     {"demo", "demo_picture", "doctor"},
     {"cli"},
@@ -69,7 +71,9 @@ def test_importing_the_package_is_quick_and_loads_nothing():
     assert not roots & {"torch", "transformers", "langchain", "langchain_core", "numpy", "PIL"}
 
 
-@pytest.mark.parametrize("name", ["ChatImageBindLLM", "ImageBindEmbeddings", "Media"])
+@pytest.mark.parametrize(
+    "name", ["ChatImageBindLLM", "ImageBindEmbeddings", "ImageBindVectorStore", "Media"]
+)
 def test_making_an_object_loads_no_torch(name):
     made = "" if name == "Media" else "()"
     code = f"import sys; from ibllm_tools import {name}; {name}{made}; print(*sys.modules)"

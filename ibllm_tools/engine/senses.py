@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ibllm_tools.media import Item
-    from ibllm_tools.preprocess import PreprocessConfig
+    from ibllm_tools.preprocess import MediaBatch, PreprocessConfig
 
 
 class Senses:
@@ -37,10 +37,22 @@ class Senses:
         Raises:
             ConfigurationError: The encoder has no trunk for a modality.
         """
-        from ibllm_tools.mix import mix
         from ibllm_tools.preprocess import MediaBatch
 
-        batch = MediaBatch.collate(rows, self.config).to(self.device, self.dtype)
+        return self.embed_batch(MediaBatch.collate(rows, self.config))
+
+    def embed_batch(self, batch: MediaBatch) -> torch.Tensor:
+        """Embed media that are preprocessed already; each row has one or more.
+
+        Returns:
+            (N, D) float32 on the CPU; each row has length 1.
+
+        Raises:
+            ConfigurationError: The encoder has no trunk for a modality.
+        """
+        from ibllm_tools.mix import mix
+
+        batch = batch.to(self.device, self.dtype)
         with torch.inference_mode():
             vectors = [self.encoder.encode(name, x).float() for name, x in batch.inputs.items()]
             weights = torch.cat([batch.weights[name] for name in batch.inputs])
