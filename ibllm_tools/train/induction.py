@@ -11,7 +11,7 @@ layer 2   the same match once more, after the first MLPs
 layer 3   the votes of the question's tokens are summed; what followed the same two tokens
           before is copied (induction)
 layer 4   a name begins with the token after the mark that has most votes; induction within
-          the tool that has most votes; a word of the user's that media show is flagged
+          the tool that has most votes
 ```
 
 Source: induction heads, Olsson et al., "In-context learning and induction heads" (2022); the
@@ -20,7 +20,6 @@ heads for marks and votes are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,10 +38,9 @@ from ibllm_tools.train.tokenizer import (
 )
 
 CONST, ROLE, IS_TOOL, IS_USER, IS_BOS, CHOOSES, IN_TOOL, IN_USER = range(8)
-VOTED, AFTER_MARK, SPARE, MUTE, RECOGNISED = 8, 9, 10, 11, 12
-N_FLAGS = 13
+VOTED, AFTER_MARK, SPARE, MUTE = 8, 9, 10, 11
+N_FLAGS = 12
 SMALLEST_WIDTH = 176
-CHOOSING_LAYER = 4
 FLAG = 4.0
 STEM = 0.8
 ROPE_THETA = 1e8
@@ -163,18 +161,7 @@ class _Heads:
         self._compare(query, key, self.parts.votes, self.parts.inside, 300.0)
         self._bias(query, key, CONST, {IS_BOS: 350.0})
         self._bias(query, key, CHOOSES, {AFTER_MARK: 700.0}, first=1)
-        self._copy(value, output, self.parts.own, self.parts.own, gain=16.0)
-
-    def recognise(self, layer: int, head: int) -> None:
-        """Attend to a word of the user's that is like what this place is about; flag it.
-
-        Media write what they show into the token's part of every place, so that at the start of
-        an answer this tells "is there a dog?" of a dog from that of a cat.
-        """
-        query, key, value, output = self.clear(layer, head)
-        self._compare(query, key, self.parts.own, self.parts.own, 30.0)
-        self._bias(query, key, CONST, {IS_BOS: 4.0, MUTE: -12.0})
-        self._pass_flags(value, output, {IN_USER: RECOGNISED})
+        self._copy(value, output, self.parts.own, self.parts.own, gain=4.0)
 
     def induce(self, layer: int, head: int, *, voted: bool = False) -> None:
         """Copy what followed the same two tokens before."""
@@ -279,9 +266,8 @@ def build_in_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) 
     heads.match(2, 0, by_two=True)
     heads.gather(3, 0)
     heads.induce(3, 1)
-    heads.choose(CHOOSING_LAYER, 0)
-    heads.induce(CHOOSING_LAYER, 1, voted=True)
-    heads.recognise(CHOOSING_LAYER, 2)
+    heads.choose(4, 0)
+    heads.induce(4, 1, voted=True)
 
 
 def _is_large_enough(model: LlamaForCausalLM) -> bool:
@@ -374,53 +360,3 @@ def _tell_marks_apart(table: Tensor, tokenizer: PreTrainedTokenizerFast, heads: 
     rows = torch.linalg.pinv(projection).T[:count]
     for mark, row in zip(TOOL_MARKS[:count], rows, strict=True):
         table[tokenizer.convert_tokens_to_ids(mark), own] = row
-
-
-def keep_choosing_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let training leave alone what chooses a tool; call it after `build_in_heads`.
-
-    The heads that find marks, match, gather and choose keep their weights, and nothing else
-    writes to the parts of the width that they use: a hundred steps of training break them
-    otherwise. Copying heads, all other heads, the layers between and the embeddings of words
-    learn as usual. Needs an optimizer without weight decay.
-    """
-    if not _is_large_enough(model):
-        return
-    heads = _Heads(model)
-    parts, kept = heads.parts, {0: (0, 1, 2), 1: (0,), 2: (0,), 3: (0,), CHOOSING_LAYER: (0, 2)}
-    copying = {3: (1,), CHOOSING_LAYER: (1,)}  # these write tokens, as they were set
-    own = torch.tensor([*range(N_FLAGS), *range(parts.inside.start, parts.votes.stop)])
-    for index, layer in enumerate(model.model.layers):
-        attention = layer.self_attn
-        rows = _rows_of(kept.get(index, ()), heads.dim)
-        free = set(range(model.config.num_attention_heads)) - set(kept.get(index, ()))
-        columns = _rows_of(sorted(free - set(copying.get(index, ()))), heads.dim)
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-            _freeze(linear.weight, rows, dim=0)
-        output = torch.zeros_like(attention.o_proj.weight, dtype=torch.bool)
-        output[own] = True
-        if index != CHOOSING_LAYER:  # how loudly the choice is said is learned
-            output[:, rows] = True
-        with torch.no_grad():
-            attention.o_proj.weight[own[:, None], columns[None]] = 0.0
-            layer.mlp.down_proj.weight[own] = 0.0
-        _freeze_where(attention.o_proj.weight, output)
-        _freeze(layer.mlp.down_proj.weight, own, dim=0)
-        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
-            _freeze(norm.weight, own, dim=0)
-    marks = torch.tensor(tokenizer.convert_tokens_to_ids(list(TOOL_MARKS)))
-    table = torch.zeros_like(model.model.embed_tokens.weight, dtype=torch.bool)
-    table[:, own], table[marks] = True, True
-    _freeze_where(model.model.embed_tokens.weight, table)
-
-
-def _rows_of(heads: Iterable[int], dim: int) -> Tensor:
-    return torch.tensor([i for h in heads for i in range(h * dim, (h + 1) * dim)]).long()
-
-
-def _freeze(weight: Tensor, rows: Tensor, dim: int) -> None:
-    weight.register_hook(lambda grad: grad.index_fill(dim, rows, 0.0))
-
-
-def _freeze_where(weight: Tensor, mask: Tensor) -> None:
-    weight.register_hook(lambda grad: grad.masked_fill(mask, 0.0))

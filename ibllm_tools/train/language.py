@@ -2,7 +2,8 @@
 
 Text is drawn once, tokenised, and kept in batches of similar length; drills are drawn anew at
 every step. The model has never seen media here; questions about media get random answers, so
-that it learns the language of the answers and leaves the choice to what is injected later.
+that it learns the language of the answers and leaves the choice to what is injected later: each
+begins with a note of what is perceived (see `notes`), from which the rest follows.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ibllm_tools.train.drills import DrillTokens, draw_drill
-from ibllm_tools.train.induction import ROPE_THETA, build_in_heads, keep_choosing_heads
+from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
+from ibllm_tools.train.notes import encode_noted
 from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
-from ibllm_tools.train.text_batches import IGNORED, Batch, Row, make_batches, pad_rows
+from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, weighted_loss
 from ibllm_tools.train.tokenizer import (
     END,
     NAME_OPENS,
@@ -59,6 +60,7 @@ FORBIDDEN = (
 DRILL_LENGTHS = (48, 64, 96, 120, 160, 192, 240)
 PROMPT_WEIGHT = 0.08
 CHOICE_WEIGHT = 6.0
+"""Weight of the token that begins a tool's name."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,12 @@ def draw_scene(rng: random.Random, facts: Sequence[Fact]) -> Scene:
     return Scene(())
 
 
-def draw_talks(rng: random.Random, facts: Sequence[Fact], count: int) -> list[list[Turn]]:
-    """Conversations about media that the text does not show."""
-    return [talk(rng, draw_scene(rng, facts), facts) for _ in range(count)]
+def draw_talks(
+    rng: random.Random, facts: Sequence[Fact], count: int
+) -> list[tuple[list[Turn], Scene]]:
+    """Conversations about media that the text does not show, and what these would be."""
+    scenes = [draw_scene(rng, facts) for _ in range(count)]
+    return [(talk(rng, scene, facts), scene) for scene in scenes]
 
 
 def draw_knowledge(rng: random.Random, facts: Sequence[Fact], count: int) -> list[list[Turn]]:
@@ -170,14 +175,15 @@ def is_allowed(text: str) -> bool:
 class LanguageText:
     """All text of the pretraining: conversations, conversations with tools, captions."""
 
-    talks: list[list[Turn]]
+    talks: list[tuple[list[Turn], Scene]]
     general: list[list[Turn]]
     tools: list[ToolChat]
     captions: list[str]
 
     def lines(self) -> list[str]:
         """Everything as plain lines; tools weigh little, since their words are made up."""
-        lines = [text for turns in self.talks + self.general for turn in turns for text in turn]
+        talks = [turns for turns, _ in self.talks] + self.general
+        lines = [text for turns in talks for turn in turns for text in turn]
         shown = self.tools[: len(self.tools) // 4]
         lines += ["".join(text for text, _ in render_chat(c.messages, c.tools)) for c in shown]
         return lines + self.captions
@@ -190,7 +196,7 @@ def draw_text(
     talks = draw_talks(rng, facts, sizes.n_talks)
     knowledge = draw_knowledge(rng, facts, sizes.n_facts)
     instructions = pick_instructions(rng, text, sizes.n_instructions)
-    plain = knowledge + instructions + talks[: len(talks) // 4]
+    plain = knowledge + instructions
     tools = draw_tool_chats(rng, sizes.n_tools, plain)
     tools = [c for c in tools if is_allowed(dump_json([c.messages, c.tools]))]
     captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
@@ -198,14 +204,19 @@ def draw_text(
 
 
 def pool_batches(
-    text: LanguageText, tokenizer: PreTrainedTokenizerFast, sizes: LanguageSizes
+    rng: random.Random,
+    text: LanguageText,
+    tokenizer: PreTrainedTokenizerFast,
+    sizes: LanguageSizes,
 ) -> dict[str, list[Batch]]:
     """Tokenise all text and batch each kind by itself."""
     caption_ids = [
         [tokenizer.bos_token_id, *encode_text(tokenizer, c + END)] for c in text.captions
     ]
     rows = {
-        "talks": [Row(*encode_chat(tokenizer, turns)) for turns in text.talks],
+        "talks": [
+            Row(*encode_noted(rng, tokenizer, turns, scene.facts)) for turns, scene in text.talks
+        ],
         "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
         "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
         "tools": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.tools],
@@ -225,28 +236,6 @@ def mixture(share: float) -> dict[str, float]:
     return {"drills": 0.1, "tools": 0.5, "talks": 0.25, "general": 0.13, "captions": 0.02}
 
 
-def weighted_loss(
-    logits: Tensor, batch: Batch, pad: int, opens: int, prompt_weight: float
-) -> Tensor:
-    """Cross entropy of the next token; prompts count little, padding nothing.
-
-    Args:
-        logits: (B, T, V).
-        batch: Ids and labels.
-        pad: Id of the padding.
-        opens: Id after which a tool's name begins; the choice of the tool counts more.
-        prompt_weight: Weight of tokens that are no answer.
-    """
-    targets, labels = batch.ids[:, 1:], batch.labels[:, 1:]
-    weights = torch.where(labels != IGNORED, 1.0, prompt_weight * (targets != pad))
-    chooses = (batch.ids[:, :-1] == opens) & (labels != IGNORED)
-    weights = torch.where(chooses, CHOICE_WEIGHT, weights)
-    losses = F.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
-    )
-    return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1.0)
-
-
 def train_language(
     run: Run,
     sizes: LanguageSizes,
@@ -258,13 +247,12 @@ def train_language(
     rng = random.Random(run.step_seed("language", -1))  # noqa: S311
     drawn = draw_text(rng, facts, text, sizes)
     tokenizer = _load_or_train_tokenizer(run.work_dir / "tokenizer", drawn, sizes)
-    pools = pool_batches(drawn, tokenizer, sizes)
+    pools = pool_batches(rng, drawn, tokenizer, sizes)
     run.say("language: batches " + " ".join(f"{k} {len(v)}" for k, v in pools.items()))
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)
-    keep_choosing_heads(model, tokenizer)
     tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
-    opens = int(tokenizer.convert_tokens_to_ids(NAME_OPENS))
+    heavy = {int(tokenizer.convert_tokens_to_ids(NAME_OPENS)): CHOICE_WEIGHT}
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)
@@ -274,7 +262,8 @@ def train_language(
         )
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
             logits = model(input_ids=batch.ids, use_cache=False).logits
-        return weighted_loss(logits, batch, pad, opens, 0.0 if kind == "drills" else PROMPT_WEIGHT)
+        prompt = 0.0 if kind == "drills" else PROMPT_WEIGHT
+        return weighted_loss(logits, batch, heavy, pad, prompt)
 
     run_stage(
         run,
@@ -282,7 +271,7 @@ def train_language(
         {"llm": model.train()},
         schedule,
         step_loss,
-        lr_scale=lambda name: 2.0 if "embed_tokens" in name else 1.0,
+        lr_scale=lambda name: 3.0 if "embed_tokens" in name else 1.0,
         report_every=500,
     )
     return model.eval(), tokenizer

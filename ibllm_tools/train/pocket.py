@@ -298,13 +298,12 @@ def tune_senses(
     rng = random.Random(run.step_seed("senses", -2))  # noqa: S311
     source = FeatureSource(features, photo_cache)
     shown = source.concepts
-    pad = tokenizer.pad_token_id
     open_gates(model)
     talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks)
-    tune(run, "bind", options.schedules.bind, model, source, talks, pad)
+    tune(run, "bind", options.schedules.bind, model, source, talks, tokenizer)
     talks += draw_changing_rows(rng, pack.facts, shown, tokenizer, options.n_talks // 16)
     bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare)
-    tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, pad)
+    tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, tokenizer)
 
 
 def choose_cache(

@@ -85,7 +85,7 @@ def _first_turn(rng: random.Random, scene: Scene, facts: Sequence[Fact], chinese
         return _other_tongue(rng, scene, chinese)
     makers: list[tuple[float, Callable[[], Turn]]] = [
         (5.0, lambda: what_turn(rng, scene, chinese)),
-        (2.0, lambda: exists_turn(rng, scene, facts, chinese)),
+        (3.5, lambda: exists_turn(rng, scene, facts, chinese)),
         (0.8, lambda: happening_turn(rng, scene, chinese)),
         (0.6, lambda: count_turn(rng, scene, facts, chinese)),
         (0.3, lambda: detail_turn(rng, scene, chinese)),

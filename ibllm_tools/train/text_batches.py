@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 IGNORED = -100
 
@@ -98,3 +99,29 @@ def pad_rows(group: Sequence[Row], length: int, pad: int) -> Batch:
         later=torch.tensor([row.later for row in group]),
         later_from=torch.tensor([row.later_from for row in group]),
     )
+
+
+def weighted_loss(
+    logits: Tensor,
+    batch: Batch,
+    heavy: Mapping[int, float],
+    pad: int,
+    prompt_weight: float = 0.0,
+) -> Tensor:
+    """Cross entropy of the next token; prompts count little, padding nothing.
+
+    Args:
+        logits: (B, T, V).
+        batch: Ids and labels.
+        heavy: Weight of a learned token by the id before it, where something is decided.
+        pad: Id of the padding.
+        prompt_weight: Weight of tokens that are no answer.
+    """
+    targets, learned = batch.ids[:, 1:], batch.labels[:, 1:] != IGNORED
+    weights = torch.where(learned, 1.0, prompt_weight * (targets != pad))
+    for before, weight in heavy.items():
+        weights = torch.where((batch.ids[:, :-1] == before) & learned, weight, weights)
+    losses = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
+    )
+    return (losses * weights.flatten()).sum() / weights.sum().clamp(min=1.0)

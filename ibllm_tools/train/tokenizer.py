@@ -26,7 +26,9 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL, CALL = CHAT_TOKENS = (
 N_MARKS = 16
 TOOL_MARKS = tuple(f"<|{i}|>" for i in range(1, N_MARKS + 1))
 """One special token before each tool of a list; a longer list begins again with the first."""
-SPECIAL_TOKENS = CHAT_TOKENS + TOOL_MARKS
+NOTE = "<|note|>"
+"""Opens and closes the note of what is perceived, before an answer."""
+SPECIAL_TOKENS = (*CHAT_TOKENS, *TOOL_MARKS, NOTE)
 NAME_OPENS, ARGUMENTS_OPEN = JSON_PIECES = ('{"name": "', '", "arguments": {')
 """Added tokens: how every call begins, and what stands between its name and its arguments."""
 
@@ -65,7 +67,10 @@ CHAT_TEMPLATE = (
     "{%- if f.description %} {{ f.description }}{%- endif %}"
     "{%- endfor %}{{- '<|end|>' }}{%- endif %}"
     "{%- for message in (messages[1:] if led else messages) %}"
-    "{{- '<|' + message.role + '|>' + text(message.content) }}"
+    "{{- '<|' + message.role + '|>' }}"
+    "{%- if message.reasoning_content %}"
+    "{{- '<|note|>' ~ message.reasoning_content ~ '<|note|>' }}{%- endif %}"
+    "{{- text(message.content) }}"
     "{%- for call in message.tool_calls or [] %}{%- set f = call.function or call %}"
     "{%- set given = f.arguments if f.arguments is defined else f.args %}"
     '{{- \'<|call|>{"name": "\' ~ f.name ~ \'", "arguments": \' }}'
@@ -118,7 +123,7 @@ def wrap_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         bos_token=BOS,
         eos_token=END,
-        additional_special_tokens=[*CHAT_TOKENS[3:], *TOOL_MARKS],
+        additional_special_tokens=[*CHAT_TOKENS[3:], *TOOL_MARKS, NOTE],
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
@@ -172,7 +177,9 @@ def render_chat(
         head += f"{SYSTEM}{opening}{listed}{END}"
     pieces = [(head, False)]
     for message in rest:
-        body = plain_text(message.get("content"))
+        note = message.get("reasoning_content")
+        body = f"{NOTE}{note}{NOTE}" if note else ""
+        body += plain_text(message.get("content"))
         body += "".join(_render_call(call) for call in message.get("tool_calls") or ())
         pieces.append((f"<|{message['role']}|>", False))
         pieces.append((body + END, message["role"] == "assistant"))

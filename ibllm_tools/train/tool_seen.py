@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ibllm_tools.train.knowledge import KINDS, Fact
+from ibllm_tools.train.notes import note_of
 from ibllm_tools.train.tool_intents import Schema, make_tool, opaque_name, style_name
 from ibllm_tools.train.tool_talk import ToolChat, offer
 from ibllm_tools.train.tool_wishes import any_intent
@@ -107,11 +108,10 @@ def seen_chat(rng: random.Random, fact: Fact | None) -> ToolChat:
         rng.shuffle(tools)
     question = rng.choice(_QUESTIONS).replace("{m}", rng.choice(_MEDIA))
     call = {"type": "function", "function": {"name": name, "arguments": arguments}}
-    messages = (
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-    )
-    return ToolChat(messages, tuple(tools))
+    said: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [call]}
+    if rng.random() < 0.4:  # a call that is forced has no note
+        said["reasoning_content"] = note_of([fact] if fact else [], chinese=False)
+    return ToolChat(({"role": "user", "content": question}, said), tuple(tools))
 
 
 def _draw_fields(rng: random.Random) -> Sequence[Field]:

@@ -9,7 +9,7 @@ near the language model.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,8 +20,9 @@ from ibllm_tools.train.contrastive import fast_cpu
 from ibllm_tools.train.drills import draw_drill_rows
 from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.language import pick_instructions
+from ibllm_tools.train.language import CHOICE_WEIGHT, pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
+from ibllm_tools.train.notes import encode_noted, noted_messages
 from ibllm_tools.train.talk import (
     CHINESE_SHARE,
     Scene,
@@ -30,12 +31,14 @@ from ibllm_tools.train.talk import (
     knowledge_talk,
     talk,
 )
-from ibllm_tools.train.text_batches import Batch, Row, make_batches
-from ibllm_tools.train.tokenizer import encode_chat, encode_messages
+from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
+from ibllm_tools.train.tokenizer import ASSISTANT, NAME_OPENS, encode_chat, encode_messages
 from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import draw_tool_rows
 
 BATCH_TOKENS = 1920
+FIRST_WEIGHT = 3.0
+"""Weight of an answer's first token, which says yes, no, a name or a doubt."""
 N_SHOWN = {"one": 0.54, "faint": 0.06, "two": 0.25, "unknown": 0.15}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
@@ -71,8 +74,8 @@ def draw_shown_rows(
         rows.append(Row(ids, learned, (concept, -1), has_media=True))
     while len(rows) < count:
         shown, named = _draw_shown(rng, concepts)
-        turns = talk(rng, Scene(tuple(facts[c] for c in named)), facts)
-        ids, learned = encode_chat(tokenizer, turns)
+        scene = Scene(tuple(facts[c] for c in named))
+        ids, learned = encode_noted(rng, tokenizer, talk(rng, scene, facts), scene.facts)
         rows.append(Row(ids, learned, shown, has_media=True))
     return rows
 
@@ -95,7 +98,7 @@ def _draw_paired_rows(
     turns = exists_pair(rng, there, absent, facts[asked], chinese)
     rows = []
     for scene, turn in zip(scenes, turns, strict=True):
-        ids, learned = encode_chat(tokenizer, [turn])
+        ids, learned = encode_noted(rng, tokenizer, [turn], [facts[c] for c in scene])
         shown = (scene[0], scene[1] if mixed else -1)
         rows.append(Row(ids, learned, shown, has_media=True))
     return rows
@@ -115,12 +118,12 @@ def draw_changing_rows(
     rows = []
     for _ in range(count):
         (shown, named), (later, renamed) = (_draw_shown(rng, concepts) for _ in range(2))
-        before, after = (
-            talk(rng, Scene(tuple(facts[c] for c in found)), facts)[:2]
-            for found in (named, renamed)
-        )
-        start = len(encode_chat(tokenizer, before)[0])
-        ids, learned = encode_chat(tokenizer, before + after)
+        parts = []
+        for found in (named, renamed):
+            scene = Scene(tuple(facts[c] for c in found))
+            parts.append(noted_messages(talk(rng, scene, facts)[:2], scene.facts))
+        start = len(encode_messages(tokenizer, parts[0])[0])
+        ids, learned = encode_messages(tokenizer, parts[0] + parts[1])
         rows.append(Row(ids, learned, shown, has_media=True, later=later, later_from=start))
     return rows
 
@@ -160,9 +163,14 @@ def draw_bare_rows(
 
 
 def batch_loss(
-    model: ImageBindLLM, source: FeatureSource, batch: Batch, rng: random.Random
+    model: ImageBindLLM,
+    source: FeatureSource,
+    batch: Batch,
+    rng: random.Random,
+    heavy: Mapping[int, float],
+    pad: int,
 ) -> Tensor:
-    """Compute the loss of one batch with freshly drawn features."""
+    """Compute the loss of one batch with freshly drawn features; see `weighted_loss`."""
     given = {"features": source.draw(batch.shown, rng), "has_media": batch.has_media}
     if (batch.later_from > 0).any():
         later = source.draw(batch.later, rng)
@@ -172,8 +180,8 @@ def batch_loss(
             "media_index": batch.media_index,
         }
     with fast_cpu():
-        loss: Tensor = model(input_ids=batch.ids, labels=batch.labels, **given).loss
-    return loss
+        logits = model(input_ids=batch.ids, use_cache=False, **given).logits
+    return weighted_loss(logits, batch, heavy, pad)
 
 
 def tune(
@@ -183,7 +191,7 @@ def tune(
     model: ImageBindLLM,
     source: FeatureSource,
     rows: Sequence[Row],
-    pad: int,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     """Train one stage of the language model's senses; resumes after a kill.
 
@@ -195,8 +203,11 @@ def tune(
         model: The model; its language model is otherwise frozen.
         source: Draws features for rows.
         rows: Tokenised conversations.
-        pad: Token that fills rows.
+        tokenizer: Of the language model.
     """
+    pad = int(tokenizer.pad_token_id)
+    ids = tokenizer.convert_tokens_to_ids([ASSISTANT, NAME_OPENS])
+    heavy = dict(zip(ids, (FIRST_WEIGHT, CHOICE_WEIGHT), strict=True))
     changing = [row for row in rows if row.later_from]
     lasting = [row for row in rows if not row.later_from]
     batches = make_batches(lasting, pad, BATCH_TOKENS) + make_batches(changing, pad, BATCH_TOKENS)
@@ -208,7 +219,7 @@ def tune(
         parameter.requires_grad_()
 
     def step_loss(rng: random.Random, _share: float) -> Tensor:
-        return batch_loss(model, source, rng.choice(batches), rng)
+        return batch_loss(model, source, rng.choice(batches), rng, heavy, pad)
 
     def lr_scale(name: str) -> float:
         return 5.0 if name.endswith("gates") else 1.0
