@@ -68,3 +68,12 @@ def encode_noted(
         start = len(encode_messages(tokenizer, messages[:-1])[0])
         learned[:start] = [False] * start
     return ids, learned
+
+
+def without_note(ids: Sequence[int], note_id: int) -> list[int]:
+    """Cut the note off generated ids."""
+    ids = list(ids)
+    if note_id not in ids:
+        return ids
+    last = len(ids) - 1 - ids[::-1].index(note_id)
+    return ids[last + 1 :]

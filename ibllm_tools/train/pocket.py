@@ -74,7 +74,7 @@ class PocketSchedules:
 
     language: Schedule = field(
         default_factory=lambda: Schedule(
-            8400, 2e-3, 150, decay_from=0.4, weight_decay=0.0, save_every=400
+            12_000, 2e-3, 50, decay_from=0.45, weight_decay=0.01, save_every=400
         )
     )
     photos: Schedule = field(
@@ -86,8 +86,8 @@ class PocketSchedules:
     audio: Schedule = field(default_factory=lambda: Schedule(650, 1.5e-3, muon_lr=0.02))
     point: Schedule = field(default_factory=lambda: Schedule(650, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
-    bind: Schedule = field(default_factory=lambda: Schedule(500, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(1800, 1.5e-3, 50, save_every=100))
+    bind: Schedule = field(default_factory=lambda: Schedule(600, 2e-3, 50))
+    instruct: Schedule = field(default_factory=lambda: Schedule(4000, 1.5e-3, 50, save_every=200))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""

@@ -22,7 +22,9 @@ from ibllm_tools.train.binding import group_clouds, official_clips
 from ibllm_tools.train.contrastive import clean_rows, encode_all, row_batches
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
+from ibllm_tools.train.notes import without_note
 from ibllm_tools.train.nothing import empty_pictures
+from ibllm_tools.train.tokenizer import NOTE
 
 if TYPE_CHECKING:
     from ibllm_tools.train.pocket import Pack, PocketOptions
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 400
 MAX_PAIRS = 150
 N_NOTHING = 90
-ANSWER_TOKENS = 16
+ANSWER_TOKENS = 24
 GRID: tuple[CacheSettings | None, ...] = (
     None,
     *(
@@ -159,7 +161,8 @@ def answer_all(
         return_tensors="pt",
         return_dict=True,
     )
-    answers = []
+    answers: list[str] = []
+    note = tokenizer.convert_tokens_to_ids(NOTE)
     for rows in row_batches(len(features), 256):
         part = features[rows]
         ids = prompt["input_ids"].expand(len(part), -1)
@@ -170,5 +173,6 @@ def answer_all(
             max_new_tokens=ANSWER_TOKENS,
             do_sample=False,
         )
-        answers += tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        said = [without_note(row, note) for row in out[:, ids.shape[1] :].tolist()]
+        answers += tokenizer.batch_decode(said, skip_special_tokens=True)
     return answers

@@ -39,7 +39,7 @@ from ibllm_tools.train.tool_talk import draw_tool_rows
 BATCH_TOKENS = 1920
 FIRST_WEIGHT = 3.0
 """Weight of an answer's first token, which says yes, no, a name or a doubt."""
-N_SHOWN = {"one": 0.54, "faint": 0.06, "two": 0.25, "unknown": 0.15}
+N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.29, "unknown": 0.2}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
 """Share of rows that ask the same yes/no question as another row and get the other answer."""
