@@ -70,16 +70,18 @@ def next_tokens(row: Request, count: int) -> list[int]:
 
 
 class Windows:
-    """The attention masks that a base LLM wants; which keys a token may see.
+    """The attention masks that a base LLM wants: which keys a token may see.
 
     Args:
         config: That of the decoder.
+        dtype: That of the attention's scores.
+        device: Where masks are made.
 
     Raises:
         ConfigurationError: A layer of a kind that needs another cache.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device) -> None:
         self._window: int | None = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or ())
         if kinds - {FULL, SLIDING}:
@@ -90,27 +92,24 @@ class Windows:
         if not kinds:
             kinds = {SLIDING if self._window else FULL}
         self._kinds = kinds
+        self._seen = torch.zeros((), dtype=dtype, device=device)
+        self._hidden = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=device)
 
-    def masks(
-        self, positions: Tensor, width: int, dtype: torch.dtype
-    ) -> Tensor | dict[str, Tensor]:
+    def masks(self, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
         """Masks to be added to the scores of tokens at `positions` (B, T) over `width` keys.
 
         Returns:
             (B, 1, T, width), or one by layer type where the LLM has several types.
         """
+        own = positions[:, None, :, None]
         keys = torch.arange(width, device=positions.device)
-        seen = keys <= positions[..., None]
-        found = {FULL: seen}
-        if SLIDING in self._kinds and self._window is not None:
-            found[SLIDING] = seen & (keys > positions[..., None] - self._window)
-        added = {kind: _added(found.get(kind, seen), dtype) for kind in self._kinds}
-        return added if len(added) > 1 else next(iter(added.values()))
-
-
-def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    zeros = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return zeros.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        masks = {}
+        for kind in self._kinds:
+            seen = keys <= own
+            if kind == SLIDING and self._window is not None:
+                seen &= keys > own - self._window
+            masks[kind] = torch.where(seen, self._seen, self._hidden)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
 class Calls:
@@ -120,7 +119,8 @@ class Calls:
         self._model = model
         self._cache = cache
         self._bank = bank
-        self._windows = Windows(model.get_decoder().config)
+        dtype = model.get_input_embeddings().weight.dtype
+        self._windows = Windows(model.get_decoder().config, dtype, model.device)
 
     def read(self, rows: Sequence[Request], counts: Sequence[int]) -> Tensor:
         """Read the next `counts` tokens of each prompt; (B, V) logits of each one's last."""
@@ -138,9 +138,7 @@ class Calls:
     ) -> Tensor:
         self._cache.reserve(max(row.slot for row in rows) + 1, layout.places.width)
         self._cache.place(layout.places)
-        masks = self._windows.masks(
-            layout.positions, layout.places.width, self._model.get_input_embeddings().weight.dtype
-        )
+        masks = self._windows.masks(layout.positions, layout.places.width)
         logits: Tensor = self._model(
             input_ids=layout.ids,
             position_ids=layout.positions,

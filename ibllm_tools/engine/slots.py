@@ -1,9 +1,11 @@
 """A key-value cache of slots: each answer has one and fills it at its own pace.
 
 ```
-keys, values of a layer: (slots, H_kv, length, D)      written: any (slot, position) pairs
+keys, values of a layer: (slots, length, H_kv, D)      written: any (slot, position) pairs
                                                        read: some slots, up to a common width
 ```
+A token's heads lie side by side: with the heads outside, strides are powers of two, and reading
+takes up to twice as long on a CPU.
 Slots and length grow by doubling, as they are needed. Source: the layer interface of transformers'
 caches (`CacheLayerMixin`); full attention only, a sliding window is left to the mask.
 """
@@ -59,8 +61,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make room: sizes, dtype and device are those of the first states."""
-        sizes = (self.n_slots, key_states.shape[1], self.length)
         # Zeros, since what no row may see is multiplied by 0, and 0 * NaN is NaN.
+        sizes = (self.n_slots, self.length, key_states.shape[1])
         self.keys = key_states.new_zeros(*sizes, key_states.shape[-1])
         self.values = value_states.new_zeros(*sizes, value_states.shape[-1])
 
@@ -78,8 +80,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             tokens = states.transpose(1, 2).flatten(0, 1)  # (B * T, H_kv, D)
             if self.places.picked is not None:
                 tokens = tokens[self.places.picked.to(store.device)]
-            store[self.places.slots, :, self.places.positions] = tokens
-            found.append(store[self.places.read, :, : self.places.width])
+            store[self.places.slots, self.places.positions] = tokens
+            found.append(store[self.places.read, : self.places.width].transpose(1, 2))
         return found[0], found[1]
 
     def resize(self, n_slots: int, length: int) -> None:
@@ -88,8 +90,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         for name in ("keys", "values"):
             old = getattr(self, name)
             if old is not None:
-                new = old.new_zeros(n_slots, old.shape[1], length, old.shape[3])
-                new[: old.shape[0], :, : old.shape[2]] = old
+                new = old.new_zeros(n_slots, length, *old.shape[2:])
+                new[: old.shape[0], : old.shape[1]] = old
                 setattr(self, name, new)
 
     def get_seq_length(self) -> int:
@@ -132,14 +134,14 @@ class SlotCache(Cache):  # type: ignore[misc]
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another one."""
         for store in self._stores():
-            store[target, :, :length] = store[source, :, :length]
+            store[target, :length] = store[source, :length]
 
     def swap(self, one: int, other: int, length: int) -> None:
         """Exchange the first `length` positions of two slots."""
         for store in self._stores():
-            kept = store[one, :, :length].clone()
-            store[one, :, :length] = store[other, :, :length]
-            store[other, :, :length] = kept
+            kept = store[one, :length].clone()
+            store[one, :length] = store[other, :length]
+            store[other, :length] = kept
 
     def clear(self, slot: int) -> None:
         """Fill a slot with zeros, so that nothing that is no number is left in it."""
