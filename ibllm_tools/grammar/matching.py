@@ -16,7 +16,7 @@ from itertools import dropwhile
 from typing import Any
 
 from ibllm_tools.errors import ConfigurationError, SchemaError
-from ibllm_tools.grammar.closing import JsonPlace, compute_mask, find_path, leads_to_end
+from ibllm_tools.grammar.closing import JsonPlace, find_path, leads_to_end
 from ibllm_tools.grammar.vocabulary import Mask, Vocabulary
 
 LONGEST_PATH = 8192
@@ -120,6 +120,7 @@ class GrammarState:
         self._place = JsonPlace()
         self._left = max_tokens
         self._mask = grammar.words.empty_mask()
+        self._address = self._mask.ctypes.data  # reading it takes as long as a mask
         self._until_retry = 0
         self.finished = False
         self.forced = False
@@ -134,7 +135,7 @@ class GrammarState:
         """
         if self.forced and self._path:
             return self._words.mask_of(list(self._path)[:1])
-        compute_mask(self._matcher, self._mask)
+        self._matcher.unsafe_compute_mask_ptr(self._address, self._mask.nbytes)
         if self._matcher.is_error():
             raise SchemaError(
                 f"the grammar cannot be followed any further: {self._matcher.get_error()}; "
@@ -212,10 +213,10 @@ class GrammarState:
         """Whether the way held leads to an end from here too, but for the rest of a character."""
         if not self._path:
             return bool(self._matcher.is_accepting())
-        if leads_to_end(self._matcher, self._path):
+        if leads_to_end(self._matcher, self._path, self._words):
             return True
         core = self._core()
-        if len(core) < len(self._path) and leads_to_end(self._matcher, core):
+        if len(core) < len(self._path) and leads_to_end(self._matcher, core, self._words):
             self._path = deque(core)
             return True
         return False
