@@ -17,7 +17,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
+from ibllm_tools.chat_models.messages import REASONING
+from ibllm_tools.chat_models.provider import PROVIDER
 from ibllm_tools.decoding import StopText
+from ibllm_tools.engine import Finish
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
@@ -27,14 +30,13 @@ if TYPE_CHECKING:
     from ibllm_tools.decoding import TokenLogprob
     from ibllm_tools.engine import Piece
 
-PROVIDER = "imagebind"
-
 
 @dataclass
 class _Parts:
-    """What one piece adds to an answer: text, and parts of calls by their index."""
+    """What one piece adds to an answer: text, thoughts, and parts of calls by their index."""
 
     text: str = ""
+    reasoning: str = ""
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -50,21 +52,24 @@ class ChunkWriter:
 
     def push(self, piece: Piece) -> Iterator[ChatGenerationChunk]:
         """Yield the chunks that a piece brings; with the last one comes what the answer took."""
-        parts = _Parts()
+        parts = _Parts(reasoning=getattr(piece, "reasoning", ""))
         self._read(piece.text, parts)
         if piece.finish is not None:
             self._read_rest(parts)
-        if parts.text or parts.calls or piece.logprobs:
+        if parts.text or parts.reasoning or parts.calls or piece.logprobs:
             yield _chunk(parts, piece.logprobs)
         if self._stops.found:
             self.done = True
-            n_output = piece.finish.n_output_tokens if piece.finish else piece.n_output_tokens
-            yield self._last("stop", self._request.n_input_tokens(), n_output)
+            yield self._last("stop", piece.finish or self._finish(piece))
         elif piece.finish is not None:
-            finish = piece.finish
             called = self._calls is not None and self._calls.n_calls > 0
-            reason = "tool_calls" if called and finish.reason == "stop" else finish.reason
-            yield self._last(reason, finish.n_input_tokens, finish.n_output_tokens)
+            reason = piece.finish.reason
+            yield self._last("tool_calls" if called and reason == "stop" else reason, piece.finish)
+
+    def _finish(self, piece: Piece) -> Finish:
+        """What an answer took that is ended here, before the engine ends it."""
+        n_input = self._request.n_input_tokens()
+        return Finish("stop", n_input, piece.n_output_tokens)
 
     def _read(self, text: str, parts: _Parts) -> None:
         if self._calls is None:
@@ -91,15 +96,17 @@ class ChunkWriter:
                 call.update(name=part.name, id=part.call_id)
             call["args"] += part.text
 
-    def _last(self, reason: str, n_input: int, n_output: int) -> ChatGenerationChunk:
+    def _last(self, reason: str, took: Finish) -> ChatGenerationChunk:
         # Names and counts come once, in this chunk: LangChain adds up what several chunks say.
         usage: UsageMetadata = {
-            "input_tokens": n_input,
-            "output_tokens": n_output,
-            "total_tokens": n_input + n_output,
+            "input_tokens": took.n_input_tokens,
+            "output_tokens": took.n_output_tokens,
+            "total_tokens": took.n_input_tokens + took.n_output_tokens,
         }
         if self._request.media_counts:
             usage["input_token_details"] = dict(self._request.media_counts)  # type: ignore[typeddict-item]
+        if n_reasoning := getattr(took, "n_reasoning_tokens", 0):
+            usage["output_token_details"] = {"reasoning": n_reasoning}
         metadata = {
             "model_name": self._request.model,
             "model_provider": PROVIDER,
@@ -116,6 +123,7 @@ def _chunk(parts: _Parts, logprobs: tuple[TokenLogprob, ...]) -> ChatGenerationC
     metadata = {"logprobs": {"content": [_as_openai(entry) for entry in logprobs]}}
     message = AIMessageChunk(
         content=parts.text,
+        additional_kwargs={REASONING: parts.reasoning} if parts.reasoning else {},
         tool_call_chunks=calls,
         response_metadata=metadata if logprobs else {},
     )
@@ -136,6 +144,7 @@ def _bare(entry: TokenLogprob) -> dict[str, Any]:
 def collect(chunks: Iterable[ChatGenerationChunk]) -> ChatGeneration:
     """Put the chunks of one answer together; much faster than adding them up one by one."""
     texts: list[str] = []
+    thoughts: list[str] = []
     logprobs: list[Any] = []
     calls: dict[int, dict[str, Any]] = {}
     last = AIMessageChunk(content="")
@@ -143,6 +152,7 @@ def collect(chunks: Iterable[ChatGenerationChunk]) -> ChatGeneration:
         assert isinstance(chunk.message, AIMessageChunk)
         last = chunk.message
         texts.append(str(last.content))
+        thoughts.append(last.additional_kwargs.get(REASONING, ""))
         logprobs += last.response_metadata.get("logprobs", {}).get("content", [])
         for part in last.tool_call_chunks:
             call = calls.setdefault(part["index"] or 0, {**part, "args": ""})
@@ -151,8 +161,10 @@ def collect(chunks: Iterable[ChatGenerationChunk]) -> ChatGeneration:
     if logprobs:
         metadata["logprobs"] = {"content": logprobs}
     valid, invalid = _parsed(calls.values())
+    reasoning = "".join(thoughts)
     message = AIMessage(
         content="".join(texts),
+        additional_kwargs={REASONING: reasoning} if reasoning else {},
         tool_calls=valid,
         invalid_tool_calls=invalid,
         response_metadata=metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ibllm_tools.checkpoints import CONFIG_NAME, find_folder
 from ibllm_tools.errors import CheckpointError
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models.model_profile import ModelProfile
 
+TOKENIZER = "tokenizer.json"
+THOUGHT_MARKS = frozenset({"<|note|>", "<think>"})
+"""Tokens of models that think before they answer."""
+
 
 def model_profile(model: str, *, follows_urls: bool) -> ModelProfile:
     """Describe a model to LangChain.
@@ -22,7 +26,7 @@ def model_profile(model: str, *, follows_urls: bool) -> ModelProfile:
         model: "pocket", a folder or a hub id; of a hub id only what holds for all is known.
         follows_urls: Whether the media policy lists a host.
     """
-    senses, n_context = _facts(model)
+    senses, n_context, thinks = _facts(model)
     profile: ModelProfile = {
         "name": model,
         "open_weights": True,
@@ -39,7 +43,7 @@ def model_profile(model: str, *, follows_urls: bool) -> ModelProfile:
         "image_outputs": False,
         "audio_outputs": False,
         "video_outputs": False,
-        "reasoning_output": False,
+        "reasoning_output": thinks,
         "tool_calling": True,
         "tool_choice": True,
         "tool_call_streaming": True,
@@ -51,24 +55,34 @@ def model_profile(model: str, *, follows_urls: bool) -> ModelProfile:
     return profile
 
 
-def _facts(model: str) -> tuple[frozenset[str], int | None]:
+class _Facts(NamedTuple):
+    senses: frozenset[str] = frozenset({"vision", "audio"})
+    n_context: int | None = None
+    thinks: bool = False
+
+
+def _facts(model: str) -> _Facts:
     try:
         folder = find_folder(model)
     except CheckpointError:  # told at the first answer; a profile never fails
         folder = None
     if folder is None:
-        return frozenset({"vision", "audio"}), None
+        return _Facts()
     return _read(folder, (folder / CONFIG_NAME).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _read(folder: Path, changed_ns: int) -> tuple[frozenset[str], int | None]:  # noqa: ARG001
+def _read(folder: Path, changed_ns: int) -> _Facts:  # noqa: ARG001
     config = _json(folder / CONFIG_NAME)
     trunks = config.get("encoder_config") or {"vision": {}, "audio": {}}
     llm = _json(folder / "llm" / CONFIG_NAME) or config.get("text_config") or config
     n_context = llm.get("max_position_embeddings")
-    senses = frozenset(name for name, sizes in trunks.items() if sizes is not None)
-    return senses, n_context if isinstance(n_context, int) else None
+    tokens = {entry.get("content") for entry in _json(folder / TOKENIZER).get("added_tokens", ())}
+    return _Facts(
+        frozenset(name for name, sizes in trunks.items() if sizes is not None),
+        n_context if isinstance(n_context, int) else None,
+        bool(tokens & THOUGHT_MARKS),
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
 
+from ibllm_tools.chat_models.provider import PROVIDER
 from ibllm_tools.errors import MediaError
 from ibllm_tools.media import is_media, load
 from ibllm_tools.media.blocks import locate
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ibllm_tools.media import MediaPolicy
 
 Block = Mapping[str, Any]
+
+REASONING = "reasoning_content"
+"""Where a message keeps what the model thought; LangChain makes a `reasoning` block of it."""
 
 _ROLES = {
     "ai": "assistant",
@@ -60,7 +64,8 @@ class Conversation:
     """A conversation as the engine takes it.
 
     Attributes:
-        turns: `{"role", "content", "tool_calls"?, "tool_call_id"?, "name"?}` in order.
+        turns: `{"role", "content", "reasoning_content"?, "tool_calls"?, "tool_call_id"?,
+            "name"?}` in order.
         blocks: Every media block, in order.
         media: For each turn, which of `blocks` it is about; empty where nothing new came.
     """
@@ -78,6 +83,7 @@ class _Part:
     texts: list[str] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
+    reasoning: str = ""
     call_id: str | None = None
     name: str | None = None
 
@@ -123,6 +129,8 @@ def _add(conversation: Conversation, part: _Part) -> None:
         turn = {"role": part.role, "content": text}
         turns.append(turn)
         media.append(before + new if new else [])
+    if part.reasoning:
+        turn["reasoning_content"] = turn.get("reasoning_content", "") + part.reasoning
     if part.calls:
         turn["tool_calls"] = [*turn.get("tool_calls", []), *part.calls]
     if part.role == "tool":
@@ -137,6 +145,7 @@ def _parts(message: BaseMessage, policy: MediaPolicy | None) -> Iterator[_Part]:
         own.call_id = message.tool_call_id
     if isinstance(message, AIMessage):
         own.calls = [_call(c["id"], c["name"], c["args"]) for c in message.tool_calls]
+        own.reasoning = _reasoning(message)
     for block in _blocks(message):
         value = block.get("value") if block.get("type") == "non_standard" else block
         if not isinstance(value, Mapping):
@@ -152,6 +161,17 @@ def _parts(message: BaseMessage, policy: MediaPolicy | None) -> Iterator[_Part]:
         own.texts = _marked_as_error(own.texts)
     if own.role != "user" or own.texts or own.blocks or not _has_results(message):
         yield own
+
+
+def _reasoning(message: AIMessage) -> str:
+    """What the model thought before an answer of its own; other models think in other ways."""
+    if message.response_metadata.get("model_provider", PROVIDER) != PROVIDER:
+        return ""
+    kept = message.additional_kwargs.get(REASONING)
+    if isinstance(kept, str) or isinstance(message.content, str):
+        return kept if isinstance(kept, str) else ""
+    held = [block.get("reasoning") for block in message.content if isinstance(block, dict)]
+    return "".join(text for text in held if isinstance(text, str))
 
 
 def _has_results(message: BaseMessage) -> bool:
