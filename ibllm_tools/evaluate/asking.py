@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Turns = list[dict[str, str]]
 """A conversation: `{"role", "content"}` in order; the media belong to the first question."""
 
-MAX_TOKENS = 32
+MAX_TOKENS = 48
 ENCODE_ROWS = 32
 ANSWER_ROWS = 128
 
@@ -226,8 +226,18 @@ class Interviewer:
             eos_token_id=sorted(engine.end_ids) or None,
             pad_token_id=engine.processor.pad_token_id,
         )
-        texts: list[str] = engine.processor.batch_decode(out[:, ids.shape[1] :].tolist())
+        said = [self._without_reasoning(row) for row in out[:, ids.shape[1] :].tolist()]
+        texts: list[str] = engine.processor.batch_decode(said)
         return texts
+
+    def _without_reasoning(self, tokens: list[int]) -> list[int]:
+        """Cut off what stands before an answer: everything up to the last mark of reasoning."""
+        from ibllm_tools.decoding import ReasoningMarkup
+
+        markup = ReasoningMarkup.of(self.engine.tokenizer)
+        marks = markup.token_ids(self.engine.tokenizer) if markup else frozenset()
+        last = max((i for i, token in enumerate(tokens) if token in marks), default=-1)
+        return tokens[last + 1 :]
 
     def invoke(
         self,

@@ -25,7 +25,7 @@ KS = (5, 10, 30, 100)
 WEIGHTS = (0.3, 0.5, 0.7, 0.9)
 TEMPERATURES = (10.0, 20.0, 40.0)
 ROWS = {"photos": 200, "sounds": 300, "shapes": 300}
-ANSWER_TOKENS = 24
+ANSWER_TOKENS = 28
 
 
 def measure_cache(session: Session) -> Section:

@@ -28,6 +28,7 @@ from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, w
 from ibllm_tools.train.tokenizer import (
     END,
     NAME_OPENS,
+    NOTE,
     dump_json,
     encode_chat,
     encode_messages,
@@ -61,6 +62,8 @@ DRILL_LENGTHS = (48, 64, 96, 120, 160, 192, 240)
 PROMPT_WEIGHT = 0.08
 CHOICE_WEIGHT = 6.0
 """Weight of the token that begins a tool's name."""
+FIRST_WEIGHT = 3.0
+"""Weight of the tokens that begin a note, and an answer after a note: a name, yes, no, a doubt."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,8 @@ def train_language(
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)
     tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
-    heavy = {int(tokenizer.convert_tokens_to_ids(NAME_OPENS)): CHOICE_WEIGHT}
+    decides = tokenizer.convert_tokens_to_ids([NAME_OPENS, NOTE])
+    heavy = dict(zip(decides, (CHOICE_WEIGHT, FIRST_WEIGHT), strict=True))
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)

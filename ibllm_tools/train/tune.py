@@ -20,7 +20,7 @@ from ibllm_tools.train.contrastive import fast_cpu
 from ibllm_tools.train.drills import draw_drill_rows
 from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.language import CHOICE_WEIGHT, pick_instructions
+from ibllm_tools.train.language import CHOICE_WEIGHT, FIRST_WEIGHT, pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import encode_noted, noted_messages
 from ibllm_tools.train.talk import (
@@ -32,13 +32,11 @@ from ibllm_tools.train.talk import (
     talk,
 )
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
-from ibllm_tools.train.tokenizer import ASSISTANT, NAME_OPENS, encode_chat, encode_messages
+from ibllm_tools.train.tokenizer import NAME_OPENS, NOTE, encode_chat, encode_messages
 from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import draw_tool_rows
 
 BATCH_TOKENS = 1920
-FIRST_WEIGHT = 3.0
-"""Weight of an answer's first token, which says yes, no, a name or a doubt."""
 N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.29, "unknown": 0.2}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
@@ -206,7 +204,7 @@ def tune(
         tokenizer: Of the language model.
     """
     pad = int(tokenizer.pad_token_id)
-    ids = tokenizer.convert_tokens_to_ids([ASSISTANT, NAME_OPENS])
+    ids = tokenizer.convert_tokens_to_ids([NOTE, NAME_OPENS])
     heavy = dict(zip(ids, (FIRST_WEIGHT, CHOICE_WEIGHT), strict=True))
     changing = [row for row in rows if row.later_from]
     lasting = [row for row in rows if not row.later_from]
