@@ -2,18 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
-
 import ibllm_tools
-from ibllm_tools import ImageBindEmbeddings
+from ibllm_tools import ImageBindVectorStore
 
 MEDIA = Path(ibllm_tools.__file__).parent / "demo_media"
 
-embeddings = ImageBindEmbeddings()
-files = sorted(path for path in MEDIA.iterdir() if path.suffix in {".jpg", ".mp4", ".ply"})
-library = np.array(embeddings.embed_media(files))
-[query] = embeddings.embed_media([MEDIA / "dog.ogg"])
+store = ImageBindVectorStore()
+store.add_media(sorted(path for path in MEDIA.iterdir() if path.suffix in {".jpg", ".mp4", ".ply"}))
 
-similarities = library @ np.array(query)
-for index in similarities.argsort()[::-1]:
-    print(f"{similarities[index]:5.2f}  {files[index].name}")
+for document, score in store.similarity_search_with_score(MEDIA / "dog.ogg", k=3):
+    print(f"{score:5.2f}  {document.metadata['modality']:6}  {document.page_content}")

@@ -97,21 +97,19 @@ class Collection:
             found = [self._numbers[i] for i in dict.fromkeys(ids) if i in self._numbers]
             return [self._records[number].document() for number in found]
 
-    def documents(self, keep: Callable[[Document], bool] | None = None) -> list[Document]:
+    def documents(self, keep: Callable[[Record], bool] | None = None) -> list[Document]:
         """Return all documents that `keep` accepts, in the order in which they were added."""
         with self._lock:
-            found = [record.document() for record in self._records.values()]
-        return found if keep is None else [document for document in found if keep(document)]
+            records = list(self._records.values())
+        return [record.document() for record in records if keep is None or keep(record)]
 
-    def search(
-        self, query: Any, k: int, keep: Callable[[Document], bool] | None = None
-    ) -> list[Hit]:
+    def search(self, query: Any, k: int, keep: Callable[[Record], bool] | None = None) -> list[Hit]:
         """Find the k records of the highest cosine similarity, best first.
 
         Args:
             query: (D,) numbers.
             k: At most so many.
-            keep: Only documents that it accepts can be found.
+            keep: Only records that it accepts can be found.
 
         Raises:
             ConfigurationError: The query has another width than the vectors.
@@ -161,8 +159,8 @@ class Collection:
             for number in numbers:
                 del self._records[number]
 
-    def _numbers_of(self, keep: Callable[[Document], bool]) -> list[int]:
-        return [number for number, record in self._records.items() if keep(record.document())]
+    def _numbers_of(self, keep: Callable[[Record], bool]) -> list[int]:
+        return [number for number, record in self._records.items() if keep(record)]
 
     def _hit(self, number: int, score: float) -> Hit:
         return Hit(self._records[number].document(), score, self._index.reconstruct(number))

@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 from langchain_core.documents import Document
 
 from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.vectorstores.collection import Record
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
 """`{"modality": "image"}`, `{"modality": ["image", "video"]}` (one of them), or a function."""
 
 
-def matcher(wanted: Filter | None) -> Callable[[Document], bool] | None:
-    """Turn a filter into a function; None for no filter.
+def matcher(wanted: Filter | None) -> Callable[[Record], bool] | None:
+    """Turn a filter into a function of a record; None for no filter.
 
     Every key of a dict must be in the metadata, with that value or one of a list.
 
@@ -25,9 +26,9 @@ def matcher(wanted: Filter | None) -> Callable[[Document], bool] | None:
         return None
     if isinstance(wanted, Mapping):
         _refuse_operators(wanted)
-        return lambda document: _agrees(document.metadata, wanted)
+        return lambda record: _agrees(record.metadata, wanted)
     if callable(wanted):
-        return wanted
+        return lambda record: wanted(record.document())
     raise ConfigurationError(
         f"filter is of type {type(wanted).__name__}; expected a dict of metadata or a function "
         "that takes a document"

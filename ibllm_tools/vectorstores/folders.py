@@ -50,7 +50,8 @@ class FolderReport:
     def holds(self, document: Document) -> bool:
         """Tell whether a document of the store is a file of this folder."""
         source = document.metadata.get("source")
-        return isinstance(source, str) and Path(source).is_relative_to(self.folder)
+        below = os.path.join(self.folder, "")  # noqa: PTH118 - with the separator at its end
+        return isinstance(source, str) and source.startswith(below)
 
 
 @dataclass(frozen=True)
