@@ -20,11 +20,13 @@ class Finish:
             (max_tokens, or the context is full) or "timeout".
         n_input_tokens: Text tokens of the prompt. A medium takes no place in the prompt.
         n_output_tokens: Tokens generated, the end token not counted.
+        n_reasoning_tokens: Those of them that are reasoning, its markup included.
     """
 
     reason: FinishReason
     n_input_tokens: int
     n_output_tokens: int
+    n_reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,15 @@ class Piece:
     Attributes:
         text: The next text.
         finish: How the answer ended; in the last piece only.
-        logprobs: The tokens since the last piece, if `Sampling.logprobs` asks for them.
+        logprobs: The answer's tokens since the last piece, if `Sampling.logprobs` asks for them.
         n_output_tokens: Tokens generated so far.
+        reasoning: The next part of what the model writes for itself before it answers.
+        n_reasoning_tokens: Tokens of that so far.
     """
 
     text: str
     finish: Finish | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     n_output_tokens: int = 0
+    reasoning: str = ""
+    n_reasoning_tokens: int = 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ibllm_tools.decoding import Constraint
+    from ibllm_tools.decoding import Constraint, ReasoningMarkup
     from ibllm_tools.engine.channels import Channel
     from ibllm_tools.injection import PerRow
 
@@ -63,9 +63,14 @@ class Request:
         end_ids: frozenset[int],
         started: float,
         constraint: Constraint | None = None,
+        reasoning: ReasoningMarkup | None = None,
+        opened: bool = False,
         whole: bool = False,
     ) -> None:
-        """Begin an answer of at most `n_room` tokens; the time runs from `started`."""
+        """Begin an answer of at most `n_room` tokens; the time runs from `started`.
+
+        `opened` says that the prompt ends with the opening of `reasoning`.
+        """
         self.prompt = prompt
         self.sampler = Sampler(sampling)
         self.slot = -1
@@ -82,9 +87,10 @@ class Request:
         self._deadline = None if limit is None else started + limit
         self._state = constraint.begin(n_room) if constraint else None
         marks = constraint.marks if constraint else frozenset()
-        self._text = AnswerText(tokenizer, sampling.stop, marks)
+        self._text = AnswerText(tokenizer, sampling.stop, marks, reasoning=reasoning, opened=opened)
         self._whole = whole
         self._shown: list[str] = []
+        self._reasoning = ""
         self._logprobs: list[TokenLogprob] = []
 
     @property
@@ -128,13 +134,23 @@ class Request:
             self._logprobs.append(logprobs_of(self._tokenizer, logits, token, n_top))
         self.last = token
         self._n_output += 1
-        self._shown.append(self._text.push(token))
+        self._show(token)
         reason = self._reason_to_end()
         if reason is not None:
             self._end(reason)
-        elif not self._whole and self._shown[-1] and not self._channel.put(self._piece()):
+        elif not self._whole and self._has_news() and not self._channel.put(self._piece()):
             self.cancelled = True
         return reason is None
+
+    def _show(self, token: int) -> None:
+        n_before = self._text.n_reasoning_tokens
+        self._shown.append(self._text.push(token))
+        if self._text.n_reasoning_tokens > n_before:
+            self._logprobs.clear()  # they are those of the answer alone
+
+    def _has_news(self) -> bool:
+        self._reasoning += self._text.take_reasoning()
+        return bool(self._shown[-1] or self._reasoning)
 
     def expire(self) -> bool:
         """End an answer whose time is over, wherever it is; says whether it did."""
@@ -164,9 +180,17 @@ class Request:
             reason = "stop"
         elif self._state is not None and self._state.forced:
             reason = "length"
-        self._channel.put(self._piece(Finish(reason, len(self.prompt.ids), self._n_output)))
+        finish = Finish(reason, len(self.prompt.ids), self._n_output, self._text.n_reasoning_tokens)
+        self._channel.put(self._piece(finish))
 
     def _piece(self, finish: Finish | None = None) -> Piece:
-        text, logprobs = "".join(self._shown), tuple(self._logprobs)
-        self._shown, self._logprobs = [], []
-        return Piece(text, finish, logprobs, self._n_output)
+        piece = Piece(
+            "".join(self._shown),
+            finish,
+            tuple(self._logprobs),
+            self._n_output,
+            self._reasoning + self._text.take_reasoning(),
+            self._text.n_reasoning_tokens,
+        )
+        self._shown, self._logprobs, self._reasoning = [], [], ""
+        return piece

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ibllm_tools.decoding import Sampling
+from ibllm_tools.decoding import ReasoningMarkup, Sampling
 from ibllm_tools.engine.channels import Channel, LoopChannel, ThreadChannel
 from ibllm_tools.engine.requests import Prompt, Request
 from ibllm_tools.engine.scheduler import make_scheduler
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 2**31
 SLOTS, QUEUE, CHUNK = 16, 256, 128
+TAIL = 8  # tokens at the end of a prompt among which it may open the reasoning
 
 
 class Engine:
@@ -68,6 +70,7 @@ class Engine:
         self.tokenizer = processor.tokenizer
         self.end_ids = _end_ids(model, processor.tokenizer)
         self.max_context = _max_context(model)
+        self.reasoning = ReasoningMarkup.of(processor.tokenizer)
         self.slots = slots
         self.queue = queue
         self._scheduler = make_scheduler(model, slots, queue, chunk, self.max_context)
@@ -215,6 +218,7 @@ class Engine:
         whole: bool,
     ) -> Request:
         sampling = sampling or Sampling()
+        prompt, opened = self._at_answer(prompt, constraint)
         room = self.max_context - len(prompt.ids)
         if room < 1:
             raise ConfigurationError(
@@ -230,8 +234,24 @@ class Engine:
             end_ids=self.end_ids,
             started=started,
             constraint=constraint,
+            reasoning=self.reasoning,
+            opened=opened,
             whole=whole,
         )
+
+    def _at_answer(self, prompt: Prompt, constraint: Constraint | None) -> tuple[Prompt, bool]:
+        """Say whether the prompt has opened the reasoning; close it before a constrained answer."""
+        if self.reasoning is None:
+            return prompt, False
+        tail = self.tokenizer.decode(prompt.ids[-TAIL:], skip_special_tokens=False)
+        if not tail.rstrip().endswith(self.reasoning.open):
+            return prompt, False
+        if constraint is None:
+            return prompt, True
+        closing = self.tokenizer.encode(f"{self.reasoning.close}\n\n", add_special_tokens=False)
+        index = prompt.media_index
+        longer = None if index is None else [*index, *[index[-1]] * len(closing)]
+        return replace(prompt, ids=prompt.ids + closing, media_index=longer), False
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

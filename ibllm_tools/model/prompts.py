@@ -75,7 +75,8 @@ def encode_conversation(
     Args:
         tokenizer: A tokenizer of transformers; its chat template is used if it has one.
         messages: `{"role": "system" | "user" | "assistant" | "tool", "content": text}` in order,
-            with what the template takes for calls ("tool_calls", "tool_call_id", "name").
+            with what the template takes for calls ("tool_calls", "tool_call_id", "name") and
+            reasoning ("reasoning_content").
         tools: Functions that the template describes, in OpenAI's form.
         chat_template: Takes the place of the tokenizer's.
         opening: Whether the template opens the next answer.
@@ -110,9 +111,9 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _with_plain_calls(tokenizer: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not message.get("tool_calls"):
-        return message
-    return {**message, "tool_calls": _plain(tokenizer, message["tool_calls"])}
+    """Let no calls and no reasoning of a message spell a special token."""
+    given = {key: message[key] for key in ("tool_calls", "reasoning_content") if message.get(key)}
+    return {**message, **_plain(tokenizer, given)} if given else message
 
 
 def _plain(tokenizer: Any, value: Any) -> Any:
