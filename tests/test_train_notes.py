@@ -38,12 +38,21 @@ def facts():
 
 def test_an_answer_begins_with_what_is_perceived(tokenizer, facts):
     turns = [("What is this?", "This is a dog and a cat."), ("它是什么？", "狗属于动物。")]
-    messages = noted_messages(turns, facts[:2])
-    assert [m["reasoning_content"] for m in messages[1::2]] == ["dog, cat", "狗，猫"]
-    assert noted_messages(turns[:1], [])[1]["reasoning_content"] == "unknown"
+    messages = noted_messages(turns, facts[:2], facts)
+    assert [m["reasoning_content"] for m in messages[1::2]] == ["dog, cat", "dog, cat"]
+    assert noted_messages(turns[:1], [], facts)[1]["reasoning_content"] == "unknown"
     text = "".join(piece for piece, _ in render_chat(messages))
     assert f"{NOTE}dog, cat{NOTE}This is a dog" in text
     assert text == tokenizer.apply_chat_template(messages, tokenize=False)
+
+
+def test_a_note_puts_what_is_asked_about_before_what_is_there(facts):
+    turns = [
+        ("IS THERE A CAR?", "No, this is a dog and a cat."), ("有猫吗", "是的，有猫。"),
+        ("Is it an animal?", "Yes, a dog is an animal."),
+    ]  # fmt: skip
+    notes = [m["reasoning_content"] for m in noted_messages(turns, facts[:2], facts)[1::2]]
+    assert notes == ["car?dog, car?cat", "cat?dog, cat?cat", "dog, cat"]
 
 
 def test_answers_whose_readers_dropped_the_notes_are_not_learned(tokenizer, facts):
@@ -51,7 +60,7 @@ def test_answers_whose_readers_dropped_the_notes_are_not_learned(tokenizer, fact
     note = tokenizer.convert_tokens_to_ids(NOTE)
     seen = set()
     for seed in range(20):
-        ids, learned = encode_noted(random.Random(seed), tokenizer, turns, facts[:1])
+        ids, learned = encode_noted(random.Random(seed), tokenizer, turns, facts[:1], facts)
         said = tokenizer.decode([i for i, flag in zip(ids, learned, strict=True) if flag])
         notes = ids.count(note)
         seen.add(notes)

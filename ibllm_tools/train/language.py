@@ -209,6 +209,7 @@ def draw_text(
 def pool_batches(
     rng: random.Random,
     text: LanguageText,
+    facts: Sequence[Fact],
     tokenizer: PreTrainedTokenizerFast,
     sizes: LanguageSizes,
 ) -> dict[str, list[Batch]]:
@@ -218,7 +219,8 @@ def pool_batches(
     ]
     rows = {
         "talks": [
-            Row(*encode_noted(rng, tokenizer, turns, scene.facts)) for turns, scene in text.talks
+            Row(*encode_noted(rng, tokenizer, turns, scene.facts, facts))
+            for turns, scene in text.talks
         ],
         "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
         "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
@@ -250,7 +252,7 @@ def train_language(
     rng = random.Random(run.step_seed("language", -1))  # noqa: S311
     drawn = draw_text(rng, facts, text, sizes)
     tokenizer = _load_or_train_tokenizer(run.work_dir / "tokenizer", drawn, sizes)
-    pools = pool_batches(rng, drawn, tokenizer, sizes)
+    pools = pool_batches(rng, drawn, facts, tokenizer, sizes)
     run.say("language: batches " + " ".join(f"{k} {len(v)}" for k, v in pools.items()))
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)

@@ -110,7 +110,7 @@ def seen_chat(rng: random.Random, fact: Fact | None) -> ToolChat:
     call = {"type": "function", "function": {"name": name, "arguments": arguments}}
     said: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [call]}
     if rng.random() < 0.4:  # a call that is forced has no note
-        said["reasoning_content"] = note_of([fact] if fact else [], chinese=False)
+        said["reasoning_content"] = note_of([fact] if fact else [])
     return ToolChat(({"role": "user", "content": question}, said), tuple(tools))
 
 

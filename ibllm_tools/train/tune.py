@@ -73,7 +73,7 @@ def draw_shown_rows(
     while len(rows) < count:
         shown, named = _draw_shown(rng, concepts)
         scene = Scene(tuple(facts[c] for c in named))
-        ids, learned = encode_noted(rng, tokenizer, talk(rng, scene, facts), scene.facts)
+        ids, learned = encode_noted(rng, tokenizer, talk(rng, scene, facts), scene.facts, facts)
         rows.append(Row(ids, learned, shown, has_media=True))
     return rows
 
@@ -96,7 +96,7 @@ def _draw_paired_rows(
     turns = exists_pair(rng, there, absent, facts[asked], chinese)
     rows = []
     for scene, turn in zip(scenes, turns, strict=True):
-        ids, learned = encode_noted(rng, tokenizer, [turn], [facts[c] for c in scene])
+        ids, learned = encode_noted(rng, tokenizer, [turn], [facts[c] for c in scene], facts)
         shown = (scene[0], scene[1] if mixed else -1)
         rows.append(Row(ids, learned, shown, has_media=True))
     return rows
@@ -119,7 +119,7 @@ def draw_changing_rows(
         parts = []
         for found in (named, renamed):
             scene = Scene(tuple(facts[c] for c in found))
-            parts.append(noted_messages(talk(rng, scene, facts)[:2], scene.facts))
+            parts.append(noted_messages(talk(rng, scene, facts)[:2], scene.facts, facts))
         start = len(encode_messages(tokenizer, parts[0])[0])
         ids, learned = encode_messages(tokenizer, parts[0] + parts[1])
         rows.append(Row(ids, learned, shown, has_media=True, later=later, later_from=start))
