@@ -18,15 +18,21 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{{ m['content'] }}",
+    "{% if m['reasoning_content'] %}<think>{{ m['reasoning_content'] }}</think>{% endif %}"
+    "{{ m['content'] }}",
+).replace("<|assistant|>{% endif %}", "<|assistant|><think>{% endif %}")
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 CONTEXT, JOINT, WIDTH = 512, 16, 32
 CONCEPTS = [("dog", "狗"), ("sea", "海"), ("car", "汽车"), ("rain", "雨")]
 
 
-def byte_tokenizer():
+def byte_tokenizer(*, thinks=False):
     """One token per byte, so that a character may take several tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    marks = ["<think>", "</think>"] if thinks else []
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet, *marks])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -34,8 +40,8 @@ def byte_tokenizer():
         tokenizer_object=tokenizer,
         eos_token="<|end|>",
         pad_token="<|end|>",
-        additional_special_tokens=SPECIAL[1:],
-        chat_template=CHAT_TEMPLATE,
+        additional_special_tokens=[*SPECIAL[1:], *marks],
+        chat_template=THINKING_TEMPLATE if thinks else CHAT_TEMPLATE,
     )
 
 
@@ -63,10 +69,10 @@ def tiny_encoder():
     ).eval()
 
 
-def save_tiny_model(folder, seed=0, n_context=CONTEXT):
+def save_tiny_model(folder, seed=0, n_context=CONTEXT, *, thinks=False):
     """Write a whole model folder and return it; tools take room, one byte being a token."""
     torch.manual_seed(seed)
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(thinks=thinks)
     llm = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),

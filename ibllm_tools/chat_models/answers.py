@@ -52,7 +52,7 @@ class ChunkWriter:
 
     def push(self, piece: Piece) -> Iterator[ChatGenerationChunk]:
         """Yield the chunks that a piece brings; with the last one comes what the answer took."""
-        parts = _Parts(reasoning=getattr(piece, "reasoning", ""))
+        parts = _Parts(reasoning=piece.reasoning)
         self._read(piece.text, parts)
         if piece.finish is not None:
             self._read_rest(parts)
@@ -69,7 +69,7 @@ class ChunkWriter:
     def _finish(self, piece: Piece) -> Finish:
         """What an answer took that is ended here, before the engine ends it."""
         n_input = self._request.n_input_tokens()
-        return Finish("stop", n_input, piece.n_output_tokens)
+        return Finish("stop", n_input, piece.n_output_tokens, piece.n_reasoning_tokens)
 
     def _read(self, text: str, parts: _Parts) -> None:
         if self._calls is None:
@@ -105,8 +105,8 @@ class ChunkWriter:
         }
         if self._request.media_counts:
             usage["input_token_details"] = dict(self._request.media_counts)  # type: ignore[typeddict-item]
-        if n_reasoning := getattr(took, "n_reasoning_tokens", 0):
-            usage["output_token_details"] = {"reasoning": n_reasoning}
+        if took.n_reasoning_tokens:
+            usage["output_token_details"] = {"reasoning": took.n_reasoning_tokens}
         metadata = {
             "model_name": self._request.model,
             "model_provider": PROVIDER,

@@ -15,7 +15,12 @@ from langchain_core.outputs import ChatResult
 from langchain_core.runnables.config import run_in_executor
 
 from ibllm_tools.chat_models.configuration import ConfiguredChatModel, several
-from ibllm_tools.chat_models.settings import ANSWER_SETTINGS, merge_settings
+from ibllm_tools.chat_models.settings import (
+    ANSWER_SETTINGS,
+    BATCH_CONCURRENCY,
+    merge_settings,
+    with_concurrency,
+)
 from ibllm_tools.chat_models.structured import Method, Schema, structured_output
 from ibllm_tools.chat_models.tools import as_choice, as_tools, tool_name
 from ibllm_tools.errors import ConfigurationError
@@ -41,10 +46,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from ibllm_tools.chat_models.request import Request
-
-BATCH_CONCURRENCY = 32
-"""Calls that `batch` has under way where `max_concurrency` says nothing: the engine's slots, and
-as many whose media are being read."""
 
 
 class ChatImageBindLLM(ConfiguredChatModel):
@@ -231,7 +232,9 @@ class ChatImageBindLLM(ConfiguredChatModel):
         ```
 
         `model_name`, `model_provider`, and `finish_reason`: "stop", "tool_calls", "length" or
-        "timeout".
+        "timeout". What a model thinks before it answers is no part of `text`: it is kept in
+        `additional_kwargs["reasoning_content"]` and shown as a `reasoning` block in
+        `content_blocks`; `usage_metadata["output_token_details"]` counts it.
 
     Source: ImageBind-LLM (Han et al., 2023, arXiv 2309.03905).
     """
@@ -356,11 +359,11 @@ class ChatImageBindLLM(ConfiguredChatModel):
 
     def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
         """Answer many inputs together in the engine; `max_concurrency` of the config is kept."""
-        return super().batch(inputs, _wide(config), **kwargs)
+        return super().batch(inputs, with_concurrency(config), **kwargs)
 
     async def abatch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
         """Answer many inputs together in the engine; `max_concurrency` of the config is kept."""
-        return await super().abatch(inputs, _wide(config), **kwargs)
+        return await super().abatch(inputs, with_concurrency(config), **kwargs)
 
     def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
@@ -387,12 +390,3 @@ async def _together(answers: Iterable[Awaitable[ChatGeneration]]) -> list[ChatGe
 def _check_one(n: int) -> None:
     if n > 1:
         raise ConfigurationError(f"{several(n)}; use invoke or generate, or n=1")
-
-
-def _wide(config: Any) -> Any:
-    """Fill in `max_concurrency`; LangChain's own default is fit for remote calls on few cores."""
-    if isinstance(config, list | tuple):
-        return [_wide(one) for one in config]
-    if (config or {}).get("max_concurrency") is not None:
-        return config
-    return {**(config or {}), "max_concurrency": BATCH_CONCURRENCY}

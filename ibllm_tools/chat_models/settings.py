@@ -28,6 +28,9 @@ ANSWER_SETTINGS = (
 CALL_SETTINGS = ("parallel_tool_calls", "response_format", "tool_choice", "tools")
 """What only a call has; `bind_tools` and `with_structured_output` set it."""
 MAX_TOP_LOGPROBS = 20
+BATCH_CONCURRENCY = 32
+"""Calls that `batch` has under way where `max_concurrency` says nothing: the engine's slots, and
+as many whose media are being read."""
 
 # Handed on by LangChain itself; they change nothing in the answer.
 _IGNORED = frozenset(
@@ -100,3 +103,12 @@ def as_cache_settings(value: bool | dict[str, Any] | None) -> CacheSettings | bo
             f"visual_cache={value} does not fit: {error}; "
             'use for example {"k": 10, "temperature": 20.0, "weight": 0.5}'
         ) from error
+
+
+def with_concurrency(config: Any) -> Any:
+    """Fill in `max_concurrency` of a config; LangChain's default suits remote calls on few cores."""
+    if isinstance(config, list | tuple):
+        return [with_concurrency(one) for one in config]
+    if (config or {}).get("max_concurrency") is not None:
+        return config
+    return {**(config or {}), "max_concurrency": BATCH_CONCURRENCY}
