@@ -106,7 +106,7 @@ def as_cache_settings(value: bool | dict[str, Any] | None) -> CacheSettings | bo
 
 
 def with_concurrency(config: Any) -> Any:
-    """Fill in `max_concurrency` of a config; LangChain's default suits remote calls on few cores."""
+    """Fill in `max_concurrency` of a config; LangChain's own default suits remote models."""
     if isinstance(config, list | tuple):
         return [with_concurrency(one) for one in config]
     if (config or {}).get("max_concurrency") is not None:
