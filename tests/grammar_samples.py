@@ -156,6 +156,10 @@ def family_tokenizer(name):
         tokenizer.add_tokens(
             [AddedToken(text, normalized=False) for text in ("<tool_call>", "</tool_call>")]
         )
+    if name == "thinking":
+        tokenizer.add_tokens(
+            [AddedToken(text, normalized=False) for text in ("<think>", "</think>")]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=end,

@@ -21,11 +21,13 @@ from grammar_samples import (
     write_answer,
 )
 
+from ibllm_tools.decoding import ReasoningMarkup
 from ibllm_tools.errors import ConfigurationError, SchemaError
 from ibllm_tools.grammar import CallMarkup, chat_template_with_tools, compile_calls
 from ibllm_tools.train.tokenizer import encode_messages
 from ibllm_tools.train.tool_talk import TASKS, test_cases
 
+NOTE = "<|note|>"
 ALL = ("pocket", *WITH_TOOLS, *WITHOUT_TOOLS)
 PARAMETERS = {t["function"]["name"]: t["function"].get("parameters", {}) for t in TOOLS}
 
@@ -56,7 +58,7 @@ def assert_valid(calls):
 @pytest.mark.parametrize("task", TASKS)
 def test_pockets_own_training_text_is_what_the_grammar_allows(task):
     tokenizer = family_tokenizer("pocket")
-    for case in test_cases(task, 25, 7):
+    for case in test_cases(task, 12, 7):
         call = {"function": case.call} if case.call else None
         said = {"role": "assistant", "content": "" if call else 'It is 4 and "fine": {no}.'}
         messages = [*case.messages, {**said, "tool_calls": [call] if call else []}]
@@ -202,6 +204,53 @@ def test_no_choice_means_no_call(family):
     assert teacher_force(grammar, opening) is not None
     text = tokenizer('Well, {"a": 1} is [fine].\n', add_special_tokens=False)["input_ids"]
     assert teacher_force(grammar, [*text, tokenizer.eos_token_id]) is None
+
+
+def noting_tokenizer():
+    """Pocket's tokenizer with the token around what it perceives."""
+    own = family_tokenizer("pocket")
+    backend = type(own.backend_tokenizer).from_str(own.backend_tokenizer.to_str())
+    if own.convert_tokens_to_ids(NOTE) is None:
+        backend.add_special_tokens([NOTE])
+    noting = type(own)(tokenizer_object=backend, eos_token=own.eos_token)
+    noting.chat_template = own.chat_template
+    return noting
+
+
+@pytest.mark.parametrize(("family", "thoughts"), [
+    ("noting", f"{NOTE}a dog, \"rain\" 12{NOTE}"),
+    ("thinking", "<think>\nThe user wants {this} \"now.\n</think>\n\n"),
+])  # fmt: skip
+def test_thoughts_may_come_before_text_and_calls_but_not_where_a_call_is_asked_for(
+    family, thoughts
+):
+    tokenizer = noting_tokenizer() if family == "noting" else family_tokenizer(family)
+    markup = CallMarkup.of(tokenizer)
+    call = render(tokenizer, [("stop_all", {})]).strip()
+    auto = compile_calls(TOOLS, tokenizer)
+    none = compile_calls(TOOLS, tokenizer, choice="none")
+    marks = {tokenizer.convert_tokens_to_ids(mark) for mark in ReasoningMarkup.of(tokenizer)}
+    assert marks <= auto.marks
+    assert marks <= none.marks
+
+    def fits(grammar, text):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return teacher_force(grammar, [*ids, tokenizer.eos_token_id]) is None
+
+    for text in (thoughts + "Hello.", thoughts, thoughts + call, call, "Hello.", ""):
+        assert fits(auto, text), text
+        assert fits(none, text) == (call not in text), text
+    assert not fits(auto, thoughts + thoughts)
+    assert not fits(auto, "Hello. " + thoughts)
+    assert not fits(auto, thoughts.strip() + markup.opening)
+    assert not fits(compile_calls(TOOLS, tokenizer, choice="required"), thoughts + call)
+    opening = tokenizer.convert_tokens_to_ids(ReasoningMarkup.of(tokenizer).open)
+    for seed in range(10):
+        wander = wanderer(seed, auto.words)
+        tokens, _ = write_answer(
+            auto, 40, lambda allowed, w=wander: opening if opening in allowed else w(allowed)
+        )
+        assert sum(token in marks for token in tokens) == 2
 
 
 def test_a_named_tool_is_called_once():

@@ -198,12 +198,14 @@ class _Search:
         if forced := state.matcher.compute_ff_tokens():
             return list(forced[:1])
         compute_mask(state.matcher, state.mask)
+        found = self._words.fillers(state.mask)
+        if found and found[0] in self._words.special_ids:
+            return found[: self._plan.n_tried]  # the text beside is no JSON
         if not state.place.escaped:
             for byte in '"' if state.place.in_string else "}],":
                 token = self._words.single(byte)
                 if token is not None and allows(state.mask, token):
                     return [token]
-        found = self._words.fillers(state.mask)
         if not found:
             found = [t for t in allowed_tokens(state.mask) if t not in self._words.end_ids]
         return found[: self._plan.n_tried]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ibllm_tools.decoding import ReasoningMarkup
 from ibllm_tools.errors import ConfigurationError, SchemaError
 from ibllm_tools.grammar.lark import calls_grammar, json_grammar, json_rule, text_grammar
 from ibllm_tools.grammar.markup import CallMarkup
@@ -66,7 +67,8 @@ def compile_calls(
     Args:
         tools: In OpenAI's form.
         tokenizer: A fast tokenizer of transformers; its chat template says how calls look.
-        choice: "auto" (text, calls, or text and then calls), "required" (calls), "none" (text),
+        choice: "auto" (text, calls, or text and then calls, thoughts before them where the LLM
+            writes any), "required" (calls), "none" (text),
             or the name of the one tool to be called once.
         parallel: An answer may hold several calls, where the chat template can write them.
         end_ids: Tokens that end an answer, beside the tokenizer's own.
@@ -76,7 +78,7 @@ def compile_calls(
         ConfigurationError: There is no such tool, or the tokenizer cannot be used.
     """
     words = vocabulary_of(tokenizer, end_ids)
-    markup = CallMarkup.of(tokenizer)
+    markup, reasoning = CallMarkup.of(tokenizer), ReasoningMarkup.of(tokenizer)
     functions = [tool.get("function") or tool for tool in tools]
     names = [str(function.get("name", "")) for function in functions]
     _check(names, choice)
@@ -86,8 +88,10 @@ def compile_calls(
     pairs = [(str(f["name"]), f.get("parameters")) for f in functions]
 
     def make() -> Grammar:
+        thinks = [words.specials[mark] for mark in reasoning or () if mark in words.specials]
         if choice == "none" or not pairs:
-            return Grammar.compile(text_grammar(markup), words, ends_anywhere=True)
+            text = text_grammar(markup, words.specials, reasoning)
+            return Grammar.compile(text, words, ends_anywhere=True, marks=frozenset(thinks))
         prepared = [prepare_arguments(parameters, name) for name, parameters in pairs]
         text = calls_grammar(
             markup,
@@ -95,12 +99,14 @@ def compile_calls(
             words.specials,
             may_talk=choice == "auto",
             parallel=parallel,
+            reasoning=reasoning,
         )
         marks = markup.marks(words.specials)
+        marks = marks.union(thinks) if choice == "auto" else marks
         return _compile(text, words, prepared, ends_anywhere=choice == "auto", marks=marks)
 
     kind = choice if choice in CHOICES else "named"
-    return words.grammars.get(("calls", kind, parallel, markup, _canonical(pairs)), make)
+    return words.grammars.get(("calls", kind, parallel, markup, reasoning, _canonical(pairs)), make)
 
 
 def _check(names: Sequence[str], choice: str) -> None:

@@ -49,6 +49,7 @@ def calls_grammar(
     *,
     may_talk: bool,
     parallel: bool,
+    reasoning: tuple[str, str] | None = None,
 ) -> str:
     """Write the grammar of an answer that calls tools.
 
@@ -58,6 +59,7 @@ def calls_grammar(
         specials: Ids of the special tokens by spelling.
         may_talk: The answer may be text, or begin with text.
         parallel: Several calls may follow one another.
+        reasoning: Special tokens around a text of thoughts that may come before a text.
     """
 
     def write(text: str) -> str:
@@ -66,20 +68,20 @@ def calls_grammar(
     more = ""
     if parallel and markup.joint is not None:
         more = f"( {write(markup.joint)} tool ){{0,{MAX_CALLS - 1}}}"
-    opening, rules = write(markup.opening), []
+    opening, (thoughts, rules) = write(markup.opening), _thoughts(reasoning, specials)
     if not may_talk:
-        start = f"{opening} calls"
+        start, rules = f"{opening} calls", []
     elif markup.is_bare:
         rules.append(f"TEXT: {_without(markup.opening, anchored=True)}")
-        start = f"TEXT | {opening} calls"
+        start = f"{thoughts} ( TEXT | {opening} calls )"
     elif markup.trigger in specials:
         rules.append(f"TEXT: {_without(markup.trigger)}")
-        start = f"TEXT ( {opening} calls )?"
+        start = f"{thoughts} TEXT ( {opening} calls )?"
     else:
         rest = markup.opening.removeprefix(markup.trigger)
         rules.append(f"TEXT: {_without(markup.trigger)}")
         rules.append(f"head[lazy]: /{_ANYTHING}{_escape(markup.trigger)}/")
-        start = f"TEXT | head {write(rest)} calls"
+        start = f"{thoughts} ( TEXT | head {write(rest)} calls )"
     names = " | ".join(f"tool_{i}" for i in range(len(tools)))
     separators = (markup.item_separator, markup.key_separator)
     bodies = [
@@ -90,12 +92,28 @@ def calls_grammar(
     return "\n".join([*head, *rules, *bodies]) + "\n"
 
 
-def text_grammar(markup: CallMarkup | None) -> str:
-    """Write the grammar of a text in which no call begins."""
-    if markup is None:
-        return f"start: TEXT\nTEXT: /{_ANYTHING}/\n"
+def text_grammar(
+    markup: CallMarkup, specials: Mapping[str, int], reasoning: tuple[str, str] | None = None
+) -> str:
+    """Write the grammar of a text in which no call begins; arguments as of `calls_grammar`."""
+    thoughts, rules = _thoughts(reasoning, specials)
     text = markup.opening if markup.is_bare else markup.trigger
-    return f"start: TEXT\nTEXT: {_without(text, anchored=markup.is_bare)}\n"
+    rules.append(f"TEXT: {_without(text, anchored=markup.is_bare)}")
+    return "\n".join([f"start: {thoughts} TEXT", *rules]) + "\n"
+
+
+def _thoughts(
+    reasoning: tuple[str, str] | None, specials: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """Write a part of thoughts that may be left out, and its rules; nothing without markup."""
+    if reasoning is None or not set(reasoning) <= specials.keys():
+        return "", []  # where it is plain text, it is text like any other
+    opening, closing = (f"<[{specials[mark]}]>" for mark in reasoning)
+    rules = [
+        f"thoughts: {opening} THOUGHT {closing} /[ \\n]*/",
+        f"THOUGHT: {_without(reasoning[1])}",
+    ]
+    return "thoughts?", rules
 
 
 def _without(text: str, *, anchored: bool = False) -> str:

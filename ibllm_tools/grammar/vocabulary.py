@@ -62,6 +62,7 @@ class Vocabulary:
         bytes: (V) what each token writes; nothing for special tokens.
         specials: Ids by spelling of the tokens that plain text never stands for: special ones,
             and added ones that look like tags.
+        special_ids: The ids of `specials`.
         grammars: What was compiled for these tokens.
     """
 
@@ -81,6 +82,7 @@ class Vocabulary:
             for index, token in added.items()
             if token.content and self.tokenizer.is_special_token(index)
         }
+        self.special_ids = frozenset(self.specials.values())
         self.grammars = Recent(N_GRAMMARS)
         # Of two tokens for one byte, the earlier one is a fallback that no text is encoded with.
         self._singles = {text[0]: i for i, text in enumerate(self.bytes) if len(text) == 1}
