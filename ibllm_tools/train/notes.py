@@ -33,9 +33,7 @@ def note_of(facts: Sequence[Fact], asked: Fact | None = None) -> str:
     return ", ".join(f"{asked.name}?{name}" if asked else name for name in names)
 
 
-_YES_NO = re.compile(
-    r"Yes, there is|No, this is|No, I cannot tell|\u662f\u7684，有|\u6ca1\u6709，这是|\u4e0d，我不确定"
-)
+_YES_NO = re.compile("Yes, there is|No, this is|No, I cannot tell|是的，有|没有，这是|不，我不确定")
 
 
 def asked_about(question: str, answer: str, facts: Sequence[Fact]) -> Fact | None:

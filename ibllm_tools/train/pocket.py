@@ -63,14 +63,14 @@ from ibllm_tools.train.tune import (
 )
 from ibllm_tools.train.words import Prompts, subtype_names
 
-DEFAULT_MINUTES = 100.0
+DEFAULT_MINUTES = 120.0
 N_NOTHING = 96
 """Sounds and clouds of noise beside the training rows."""
 
 
 @dataclass(frozen=True)
 class PocketSchedules:
-    """Steps and rates of every stage; the defaults take about 100 minutes on two CPU cores."""
+    """Steps and rates of every stage; the defaults take about two hours on two CPU cores."""
 
     language: Schedule = field(
         default_factory=lambda: Schedule(
@@ -87,7 +87,7 @@ class PocketSchedules:
     point: Schedule = field(default_factory=lambda: Schedule(650, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
     bind: Schedule = field(default_factory=lambda: Schedule(600, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(4000, 1.5e-3, 50, save_every=200))
+    instruct: Schedule = field(default_factory=lambda: Schedule(3000, 1.5e-3, 50, save_every=200))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
