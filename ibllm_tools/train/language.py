@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ibllm_tools.train.drills import DrillTokens, draw_drill
+from ibllm_tools.train.drills import DrillTokens, draw_drill, draw_note_drill
 from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
@@ -235,10 +235,19 @@ def pool_batches(
 def mixture(share: float) -> dict[str, float]:
     """How often each kind of text is drawn at a share of the training."""
     if share < 0.1:
-        return {"drills": 0.65, "tools": 0.2, "talks": 0.08, "general": 0.05, "captions": 0.02}
+        return {
+            "drills": 0.5, "notes": 0.1, "tools": 0.23, "talks": 0.1, "general": 0.05,
+            "captions": 0.02,
+        }  # fmt: skip
     if share < 0.5:
-        return {"drills": 0.2, "tools": 0.48, "talks": 0.2, "general": 0.09, "captions": 0.03}
-    return {"drills": 0.1, "tools": 0.5, "talks": 0.25, "general": 0.13, "captions": 0.02}
+        return {
+            "drills": 0.15, "notes": 0.08, "tools": 0.45, "talks": 0.2, "general": 0.1,
+            "captions": 0.02,
+        }  # fmt: skip
+    return {
+        "drills": 0.06, "notes": 0.06, "tools": 0.45, "talks": 0.29, "general": 0.13,
+        "captions": 0.01,
+    }  # fmt: skip
 
 
 def train_language(
@@ -257,18 +266,24 @@ def train_language(
     torch.manual_seed(run.step_seed("language", -2))
     model = build_language_model(sizes, tokenizer)
     tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
+    names = [fact.name for fact in facts]
+    makers = {
+        "drills": lambda rng, length: draw_drill(rng, tokens, length),
+        "notes": lambda rng, length: draw_note_drill(rng, tokenizer, names, length),
+    }
     decides = tokenizer.convert_tokens_to_ids([NAME_OPENS, NOTE])
     heavy = dict(zip(decides, (CHOICE_WEIGHT, FIRST_WEIGHT), strict=True))
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)
         kind = rng.choices(list(chances), list(chances.values()))[0]
-        batch = (
-            _drill_batch(rng, tokens, pad, sizes) if kind == "drills" else rng.choice(pools[kind])
-        )
+        if kind in ("drills", "notes"):
+            batch = _drill_batch(rng, makers[kind], pad, sizes)
+        else:
+            batch = rng.choice(pools[kind])
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
             logits = model(input_ids=batch.ids, use_cache=False).logits
-        prompt = 0.0 if kind == "drills" else PROMPT_WEIGHT
+        prompt = PROMPT_WEIGHT if kind in pools else 0.0
         return weighted_loss(logits, batch, heavy, pad, prompt)
 
     run_stage(
@@ -283,12 +298,17 @@ def train_language(
     return model.eval(), tokenizer
 
 
-def _drill_batch(rng: random.Random, tokens: DrillTokens, pad: int, sizes: LanguageSizes) -> Batch:
+def _drill_batch(
+    rng: random.Random,
+    draw: Callable[[random.Random, int], Row],
+    pad: int,
+    sizes: LanguageSizes,
+) -> Batch:
     fitting = [n for n in DRILL_LENGTHS if sizes.batch_tokens % n == 0] or [sizes.batch_tokens]
     length = rng.choice(fitting)
     rows: list[Row] = []
     while len(rows) < sizes.batch_tokens // length:
-        row = draw_drill(rng, tokens, length)
+        row = draw(rng, length)
         if len(row.ids) <= length:
             rows.append(row)
     return pad_rows(rows, length, pad)
