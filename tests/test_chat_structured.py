@@ -114,7 +114,7 @@ class Tree(BaseModel):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_class_may_hold_itself(chat, method):
     bound = chat.with_structured_output(Tree, method=method)
-    found = [bound.invoke("grow", temperature=3.0, seed=s, max_tokens=400) for s in range(8)]
+    found = [bound.invoke("grow", temperature=3.0, seed=s, max_tokens=400) for s in range(4)]
     assert all(isinstance(tree, Tree) for tree in found)
     assert any(tree.branches for tree in found)
 

