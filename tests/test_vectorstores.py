@@ -448,7 +448,7 @@ def test_a_damaged_store_is_an_error_that_says_so(tmp_path, damage):
 SAVE_FOR_EVER = """
 import pathlib, sys
 import numpy as np
-from ibllm_tools.vectorstores.collection import Record
+from ibllm_tools.vectorstores.records import Record
 from ibllm_tools.vectorstores.storage import write_store
 version = 0
 while True:

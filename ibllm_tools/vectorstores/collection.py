@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,21 +15,9 @@ from langchain_core.documents import Document
 from numpy.typing import NDArray
 
 from ibllm_tools.errors import ConfigurationError, ModelError
+from ibllm_tools.vectorstores.records import Record
 
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A stored document; never handed out itself, so that nobody can change it."""
-
-    id: str
-    text: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def document(self) -> Document:
-        """Make a document of its own."""
-        return Document(id=self.id, page_content=self.text, metadata=deepcopy(self.metadata))
 
 
 class Hit(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from langchain_core.documents import Document
 
 from ibllm_tools.errors import ConfigurationError
-from ibllm_tools.vectorstores.collection import Record
+from ibllm_tools.vectorstores.records import Record
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
 """`{"modality": "image"}`, `{"modality": ["image", "video"]}` (one of them), or a function."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ibllm_tools.data.placing import modality_of_name
 from ibllm_tools.embeddings import MediaFile
 from ibllm_tools.errors import ConfigurationError
-from ibllm_tools.vectorstores.collection import Record
+from ibllm_tools.vectorstores.queries import media_embeddings
+from ibllm_tools.vectorstores.records import Record
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -120,7 +121,7 @@ def _encode(
 ) -> None:
     saved_at, unsaved = time.monotonic(), report.removed > 0
     try:
-        results = store._media_embeddings().iter_rows(file.row for file in files)
+        results = media_embeddings(store.embeddings).iter_rows(file.row for file in files)
         for done, (file, result) in enumerate(zip(files, results, strict=True), start=1):
             unsaved |= _keep(store, file, result, report)
             if on_file is not None:

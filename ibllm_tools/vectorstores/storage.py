@@ -25,7 +25,8 @@ import numpy as np
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError, MediaError
 from ibllm_tools.media.arrays import read_npy
-from ibllm_tools.vectorstores.collection import Record, Vectors
+from ibllm_tools.vectorstores.collection import Vectors
+from ibllm_tools.vectorstores.records import Record
 
 STORE_FILE = "store.zip"
 FORMAT_VERSION = 1

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from ibllm_tools.embeddings import ImageBindEmbeddings, Query, Row
-from ibllm_tools.embeddings.rows import row_name, row_source
-from ibllm_tools.errors import ConfigurationError
-from ibllm_tools.vectorstores.collection import Collection, Hit, Record, diversify
+from ibllm_tools.vectorstores.collection import Collection, Hit, diversify
 from ibllm_tools.vectorstores.filters import Filter, matcher
 from ibllm_tools.vectorstores.identity import identify, require_same
+from ibllm_tools.vectorstores.queries import aquery_vector, media_embeddings, query_vector
+from ibllm_tools.vectorstores.records import Record, media_records_of, records_of
 from ibllm_tools.vectorstores.storage import read_store, write_store
 
 if TYPE_CHECKING:
@@ -50,10 +48,11 @@ class ImageBindVectorStore(VectorStore):
         store = ImageBindVectorStore()
         ```
 
-    Add texts, documents and media:
+    Add and delete:
         ```python
         store.add_texts(["the sea on a windy day"], ids=["note"])
         store.add_media(["dog.jpg", "car.ply", "sea.ogg"], ids=["dog", "car", "sea"])
+        store.delete(["note"])
         ```
         An id that is there already is replaced. The metadata of a medium say its `modality` and
         its `source`.
@@ -68,11 +67,6 @@ class ImageBindVectorStore(VectorStore):
         ```
         A `str` is a text, whoever it comes from; a `Path`, a `Media` or a list of these, each
         with or without a weight, is a medium.
-
-    Delete:
-        ```python
-        store.delete(["note"])
-        ```
 
     Save and load:
         ```python
@@ -120,7 +114,6 @@ class ImageBindVectorStore(VectorStore):
             texts: The texts.
             metadatas: One dict per text.
             ids: One per text; None, or a None in it, makes a new one.
-            kwargs: Ignored.
 
         Returns:
             The id of each text.
@@ -128,7 +121,7 @@ class ImageBindVectorStore(VectorStore):
         Raises:
             ConfigurationError: The lists differ in length.
         """
-        records = _records(list(texts), metadatas, ids)
+        records = records_of(list(texts), metadatas, ids)
         return self._put(records, self._embedding.embed_documents([r.text for r in records]))
 
     async def aadd_texts(
@@ -140,7 +133,7 @@ class ImageBindVectorStore(VectorStore):
         **kwargs: Any,  # noqa: ARG002 - the interface's
     ) -> list[str]:
         """Add texts; see `add_texts`. When this is cancelled, none is added."""
-        records = _records(list(texts), metadatas, ids)
+        records = records_of(list(texts), metadatas, ids)
         vectors = await self._embedding.aembed_documents([r.text for r in records])
         return await run_in_executor(None, self._put, records, vectors)
 
@@ -169,8 +162,8 @@ class ImageBindVectorStore(VectorStore):
             MediaError: A medium cannot be read; then none is added.
             ConfigurationError: The lists differ in length, or the embeddings take texts only.
         """
-        records = _media_records(media, metadatas, texts, ids)
-        return self._put_media(records, self._media_embeddings().embed_rows(media))
+        records = media_records_of(media, metadatas, texts, ids)
+        return self._put_media(records, media_embeddings(self._embedding).embed_rows(media))
 
     async def aadd_media(
         self,
@@ -181,8 +174,8 @@ class ImageBindVectorStore(VectorStore):
         ids: list[str] | None = None,
     ) -> list[str]:
         """Add media; see `add_media`. When this is cancelled, none is added."""
-        records = _media_records(media, metadatas, texts, ids)
-        embedded = await self._media_embeddings().aembed_rows(media)
+        records = media_records_of(media, metadatas, texts, ids)
+        embedded = await media_embeddings(self._embedding).aembed_rows(media)
         return await run_in_executor(None, self._put_media, records, embedded)
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:  # noqa: ARG002
@@ -227,13 +220,12 @@ class ImageBindVectorStore(VectorStore):
             k: At most so many.
             filter: Metadata that must be equal (a list: one of them), or a function that takes a
                 document. As many of the others as asked for are found.
-            kwargs: Ignored.
 
         Raises:
             MediaError: A medium of the query cannot be read.
             ConfigurationError: The query is a medium, and the embeddings take texts only.
         """
-        return _scored(self._search(self._vector(query), k, filter))
+        return _scored(self._search(query_vector(self._embedding, query), k, filter))
 
     def similarity_search_by_vector(
         self,
@@ -271,10 +263,9 @@ class ImageBindVectorStore(VectorStore):
             fetch_k: They are chosen from so many most similar ones.
             lambda_mult: 1 for similarity only, 0 for difference only.
             filter: As for `similarity_search_with_score`.
-            kwargs: Ignored.
         """
         return self.max_marginal_relevance_search_by_vector(
-            self._vector(query), k, fetch_k, lambda_mult, filter, **kwargs
+            query_vector(self._embedding, query), k, fetch_k, lambda_mult, filter, **kwargs
         )
 
     def max_marginal_relevance_search_by_vector(
@@ -300,7 +291,7 @@ class ImageBindVectorStore(VectorStore):
         self, query: Query, k: int = 4, **kwargs: Any
     ) -> list[Scored]:
         """Find documents outside the event loop; see `similarity_search_with_score`."""
-        vector = await self._avector(query)
+        vector = await aquery_vector(self._embedding, query)
         hits = await run_in_executor(None, self._search, vector, k, kwargs.get("filter"))
         return _scored(hits)
 
@@ -314,7 +305,7 @@ class ImageBindVectorStore(VectorStore):
     ) -> list[Document]:
         """Find documents outside the event loop; see `max_marginal_relevance_search`."""
         search = self.max_marginal_relevance_search_by_vector
-        vector = await self._avector(query)
+        vector = await aquery_vector(self._embedding, query)
         return await run_in_executor(None, search, vector, k, fetch_k, lambda_mult, **kwargs)
 
     # making, saving and loading
@@ -404,62 +395,6 @@ class ImageBindVectorStore(VectorStore):
     def _search(self, vector: list[float], k: int, filter: Filter | None) -> list[Hit]:  # noqa: A002
         return self._collection.search(vector, k, matcher(filter))
 
-    def _vector(self, query: Query) -> list[float]:
-        if isinstance(query, str):
-            return self._embedding.embed_query(query)
-        return self._media_embeddings().embed_mixed_query(query)
-
-    async def _avector(self, query: Query) -> list[float]:
-        if isinstance(query, str):
-            return await self._embedding.aembed_query(query)
-        return await self._media_embeddings().aembed_mixed_query(query)
-
-    def _media_embeddings(self) -> ImageBindEmbeddings:
-        if hasattr(self._embedding, "embed_rows"):
-            return cast("ImageBindEmbeddings", self._embedding)
-        raise ConfigurationError(
-            f"found media, but {type(self._embedding).__name__} embeds texts only; "
-            "make the store with ImageBindEmbeddings()"
-        )
-
 
 def _scored(hits: list[Hit]) -> list[Scored]:
     return [(hit.document, hit.score) for hit in hits]
-
-
-def _records(
-    texts: Sequence[str],
-    metadatas: Sequence[Mapping[str, Any]] | None,
-    ids: Sequence[str | None] | None,
-) -> list[Record]:
-    for name, values in (("metadatas", metadatas), ("ids", ids)):
-        if values is not None and len(values) != len(texts):
-            raise ConfigurationError(
-                f"found {len(values)} {name} for {len(texts)} documents; expected one for each"
-            )
-    return [
-        Record(
-            id=str(ids[place] or uuid.uuid4()) if ids is not None else str(uuid.uuid4()),
-            text=text,
-            metadata=deepcopy(dict(metadatas[place])) if metadatas is not None else {},
-        )
-        for place, text in enumerate(texts)
-    ]
-
-
-def _media_records(
-    media: Sequence[Row],
-    metadatas: Sequence[Mapping[str, Any]] | None,
-    texts: Sequence[str] | None,
-    ids: Sequence[str | None] | None,
-) -> list[Record]:
-    if texts is not None and len(texts) != len(media):
-        raise ConfigurationError(
-            f"found {len(texts)} texts for {len(media)} media; expected one for each"
-        )
-    records = _records(texts or [row_name(row) for row in media], metadatas, ids)
-    for record, row in zip(records, media, strict=True):
-        source = row_source(row)
-        if source is not None:
-            record.metadata.setdefault("source", source)
-    return records
