@@ -193,7 +193,7 @@ class GrammarState:
         if self._path and token == self._path[0]:
             self._path.popleft()
             return True
-        if self._path is not None and len(self._path) < self._left and self._still_leads():
+        if self._path is not None and self._still_leads():
             return True
         found = self._search(token)
         if found is not None and len(found) < self._left:
@@ -210,15 +210,14 @@ class GrammarState:
         return False
 
     def _still_leads(self) -> bool:
-        """Whether the way held leads to an end from here too, but for the rest of a character."""
+        """Whether the way held leads on, all of it, or without what the token stands for."""
         if not self._path:
             return bool(self._matcher.is_accepting())
-        if leads_to_end(self._matcher, self._path, self._words):
-            return True
-        core = self._core()
-        if len(core) < len(self._path) and leads_to_end(self._matcher, core, self._words):
-            self._path = deque(core)
-            return True
+        path = list(self._path)
+        for way in (path, path[1:], self._core()):
+            if len(way) < self._left and leads_to_end(self._matcher, way, self._words):
+                self._path = deque(way)
+                return True
         return False
 
     def _core(self) -> list[int]:
