@@ -98,8 +98,6 @@ class ImageBindVectorStore(VectorStore):
         """Number of documents."""
         return len(self._collection)
 
-    # adding and deleting
-
     def add_texts(
         self,
         texts: Iterable[str],
@@ -114,6 +112,7 @@ class ImageBindVectorStore(VectorStore):
             texts: The texts.
             metadatas: One dict per text.
             ids: One per text; None, or a None in it, makes a new one.
+            kwargs: Ignored.
 
         Returns:
             The id of each text.
@@ -183,8 +182,6 @@ class ImageBindVectorStore(VectorStore):
         self._collection.remove(ids)
         return True
 
-    # reading
-
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Return the documents of ids, in their order, without those that are not there."""
         return self._collection.get(ids)
@@ -192,8 +189,6 @@ class ImageBindVectorStore(VectorStore):
     def documents(self, filter: Filter | None = None) -> list[Document]:  # noqa: A002
         """Return all documents that fit the filter, in the order in which they were added."""
         return self._collection.documents(matcher(filter))
-
-    # searching
 
     def similarity_search(
         self,
@@ -220,6 +215,7 @@ class ImageBindVectorStore(VectorStore):
             k: At most so many.
             filter: Metadata that must be equal (a list: one of them), or a function that takes a
                 document. As many of the others as asked for are found.
+            kwargs: Ignored.
 
         Raises:
             MediaError: A medium of the query cannot be read.
@@ -263,6 +259,7 @@ class ImageBindVectorStore(VectorStore):
             fetch_k: They are chosen from so many most similar ones.
             lambda_mult: 1 for similarity only, 0 for difference only.
             filter: As for `similarity_search_with_score`.
+            kwargs: Ignored.
         """
         return self.max_marginal_relevance_search_by_vector(
             query_vector(self._embedding, query), k, fetch_k, lambda_mult, filter, **kwargs
@@ -307,8 +304,6 @@ class ImageBindVectorStore(VectorStore):
         search = self.max_marginal_relevance_search_by_vector
         vector = await aquery_vector(self._embedding, query)
         return await run_in_executor(None, search, vector, k, fetch_k, lambda_mult, **kwargs)
-
-    # making, saving and loading
 
     @classmethod
     def from_texts(
@@ -376,8 +371,6 @@ class ImageBindVectorStore(VectorStore):
         require_same(Path(folder_path), encoder, store.embeddings)
         store._collection.put(records, vectors)
         return store
-
-    # inside
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         """From 0, nothing in common or opposite, to 1, the same: the cosine, cut at 0."""
