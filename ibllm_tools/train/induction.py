@@ -273,7 +273,7 @@ def build_in_heads(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) 
 def _is_large_enough(model: LlamaForCausalLM) -> bool:
     config = model.config
     deep = config.num_hidden_layers >= 5 and config.num_attention_heads >= 3
-    return deep and config.hidden_size >= SMALLEST_WIDTH
+    return bool(deep and config.hidden_size >= SMALLEST_WIDTH)
 
 
 def _scale_weights(model: LlamaForCausalLM) -> None:
