@@ -1,0 +1,73 @@
+"""Where an expert's weights are, and how a failure to load them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ibllm_tools.checkpoints import find_folder, weight_files
+from ibllm_tools.errors import CheckpointError, IbllmError
+
+
+def find_source(checkpoint: str) -> str:
+    """Return the resolved local folder of a transformers checkpoint, or its hub id.
+
+    Raises:
+        CheckpointError: It looks like a path, and nothing is there.
+    """
+    if checkpoint == "pocket":
+        raise CheckpointError('"pocket" is a chat model and no expert; name a folder or a hub id')
+    folder = find_folder(checkpoint)
+    return checkpoint if folder is None else str(folder.resolve())
+
+
+def find_file(checkpoint: str, kind: str) -> str:
+    """Return the resolved path of a weight file.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: there is no such file; expected {kind}. Nothing is downloaded here: fetch "
+            "it first, and check the path"
+        )
+    return str(path.resolve())
+
+
+def stored_bytes(source: str) -> int:
+    """Return the size of a local checkpoint's weights; 0 for a hub id."""
+    path = Path(source)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.n_bytes for file in weight_files(path)) if path.is_dir() else 0
+
+
+def module_bytes(module: Any) -> int:
+    """Return the bytes that the parameters and buffers of a torch module hold."""
+    tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    return sum(int(t.numel()) * int(t.element_size()) for t in tensors.values())
+
+
+@contextmanager
+def loading(checkpoint: str, expected: str) -> Iterator[None]:
+    """Turn whatever a library raises while it loads into a `CheckpointError`."""
+    try:
+        yield
+    except IbllmError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"{checkpoint} cannot be loaded as {expected} "
+            f"({type(error).__name__}: {reason[0][:200] if reason else 'no reason given'}); check "
+            "the name, download it first where there is no network, or name another checkpoint"
+        ) from error
+    except Exception as error:  # safetensors and pickle have errors of their own roots
+        raise CheckpointError(
+            f"{checkpoint} cannot be loaded as {expected} ({type(error).__name__}); its files are "
+            "damaged: fetch it again"
+        ) from error
