@@ -9,7 +9,7 @@ import torch
 
 from ibllm_tools.train.data import Concept, Table
 from ibllm_tools.train.knowledge import facts_for
-from ibllm_tools.train.notes import encode_noted, noted_messages, without_note
+from ibllm_tools.train.notes import draw_note_drill, encode_noted, noted_messages, without_note
 from ibllm_tools.train.nothing import noise_shapes, noise_sounds, with_nothing
 from ibllm_tools.train.talk import exists_pair, told_turn
 from ibllm_tools.train.text_batches import make_batches
@@ -52,7 +52,7 @@ def test_a_note_puts_what_is_asked_about_before_what_is_there(facts):
         ("Is it an animal?", "Yes, a dog is an animal."),
     ]  # fmt: skip
     notes = [m["reasoning_content"] for m in noted_messages(turns, facts[:2], facts)[1::2]]
-    assert notes == ["car?dog, car?cat", "cat?dog, cat?cat", "dog, cat"]
+    assert notes == ["car?dog-, car?cat-", "cat?dog-, cat?cat+", "dog, cat"]
 
 
 def test_answers_whose_readers_dropped_the_notes_are_not_learned(tokenizer, facts):
@@ -67,6 +67,18 @@ def test_answers_whose_readers_dropped_the_notes_are_not_learned(tokenizer, fact
         assert ("This is a dog.<|end|>" in said) == (notes == 4)
         assert said.endswith("No, this is a dog.<|end|>")
     assert seen == {2, 4}
+
+
+def test_the_drill_tells_words_that_are_alike(tokenizer, facts):
+    row = draw_note_drill(random.Random(1), tokenizer, [f.name for f in facts], 200)
+    assert len(row.ids) == len(row.learned) <= 200
+    units = tokenizer.decode(row.ids).removesuffix("<|end|>").split("<|end|>")
+    assert len(units) > 3
+    for unit in units:
+        _, note, said = unit.split(NOTE)
+        alike = [pair.rstrip("+-").split("?") for pair in note.split(", ")]
+        assert ["+" if a == b else "-" for a, b in alike] == [p[-1] for p in note.split(", ")]
+        assert (said[0] in "Y是") == any(a == b for a, b in alike)
 
 
 def test_a_note_is_cut_off_generated_ids(tokenizer):

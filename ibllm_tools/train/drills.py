@@ -22,7 +22,6 @@ from ibllm_tools.train.tokenizer import (
     CALL,
     END,
     NAME_OPENS,
-    NOTE,
     SPECIAL_TOKENS,
     SYSTEM,
     TOOL_MARKS,
@@ -162,30 +161,3 @@ def _names(rng: random.Random, tokens: DrillTokens, count: int) -> list[list[int
     shared = [*tokens.words(rng, 1), tokens.glue["_"]] if rng.random() < 0.4 else []
     firsts = rng.sample(tokens.plain, count)
     return [[*shared, first, *tokens.words(rng, rng.randint(0, 2))] for first in firsts]
-
-
-def draw_note_drill(
-    rng: random.Random, tokenizer: PreTrainedTokenizerFast, names: Sequence[str], longest: int
-) -> Row:
-    """Many notes of yes/no questions in a row, each with the first word of its answer.
-
-    `<|note|>dog?cat<|note|>No<|end|><|note|>bus?sea, bus?bus<|note|>Yes<|end|>...`: alike or not
-    is asked so rarely in talk that it would never be learned there.
-    """
-    parts: list[tuple[Sequence[int], bool]] = []
-    yes, no = rng.choice((("Yes", "No"), ("是的", "没有")))
-    while True:
-        asked, other = rng.sample(list(names), 2)
-        shown = [asked if rng.random() < 0.5 else other]
-        if rng.random() < 0.3:
-            shown.insert(rng.randint(0, 1), rng.choice([n for n in names if n != asked]))
-        note = ", ".join(f"{asked}?{name}" for name in shown)
-        text = f"{NOTE}{note}{NOTE}"
-        unit = [
-            (encode_text(tokenizer, text), False),
-            (encode_text(tokenizer, yes if asked in shown else no)[:1], True),
-            (encode_text(tokenizer, END), False),
-        ]
-        if sum(len(ids) for ids, _ in parts + unit) > longest:
-            return _join(parts)
-        parts += unit

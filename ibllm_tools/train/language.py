@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ibllm_tools.train.drills import DrillTokens, draw_drill, draw_note_drill
+from ibllm_tools.train.drills import DrillTokens, draw_drill
 from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
-from ibllm_tools.train.notes import encode_noted
+from ibllm_tools.train.notes import draw_note_drill, encode_noted
 from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, weighted_loss
 from ibllm_tools.train.tokenizer import (

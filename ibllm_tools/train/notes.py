@@ -2,12 +2,13 @@
 
 ```
 <|user|>What is this?<|end|><|assistant|><|note|>cat<|note|>This is a cat.<|end|>
-<|user|>Is there a dog?<|end|><|assistant|><|note|>dog?cat<|note|>No, this is a cat.<|end|>
+<|user|>Is there a dog?<|end|><|assistant|><|note|>dog?cat-<|note|>No, this is a cat.<|end|>
 ```
 The note is all that has to come from the media; the answer follows from note and question, which
 a language model learns from text alone. Of a yes/no question the note holds what was asked about
-right before what is there, because a tiny model tells two words apart only when they are close.
-Notes are English in every language: each concept is one token there.
+right before what is there, and `+` or `-` right after: where a word repeats, the heads that copy
+see it, so that even a tiny model can tell. Notes are English in every language: each concept is one
+token there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.tokenizer import encode_messages
+from ibllm_tools.train.text_batches import Row
+from ibllm_tools.train.tokenizer import END, NOTE, encode_messages, encode_text
 
 Turn = tuple[str, str]
 KEPT = 0.6
@@ -29,8 +31,14 @@ KEPT = 0.6
 
 def note_of(facts: Sequence[Fact], asked: Fact | None = None) -> str:
     """Name what media show; where a yes/no question asks about something, that comes before."""
-    names = [fact.name for fact in facts] or ["unknown"]
-    return ", ".join(f"{asked.name}?{name}" if asked else name for name in names)
+    if asked is None:
+        return ", ".join(fact.name for fact in facts) or "unknown"
+    return compared(asked.name, [fact.name for fact in facts] or ["unknown"])
+
+
+def compared(asked: str, names: Sequence[str]) -> str:
+    """Write the note of a yes/no question: `dog?cat-, dog?dog+`."""
+    return ", ".join(f"{asked}?{name}{'+' if name == asked else '-'}" for name in names)
 
 
 _YES_NO = re.compile("Yes, there is|No, this is|No, I cannot tell|是的，有|没有，这是|不，我不确定")
@@ -98,3 +106,31 @@ def without_note(ids: Sequence[int], note_id: int) -> list[int]:
         return ids
     last = len(ids) - 1 - ids[::-1].index(note_id)
     return ids[last + 1 :]
+
+
+def draw_note_drill(
+    rng: random.Random, tokenizer: PreTrainedTokenizerFast, names: Sequence[str], longest: int
+) -> Row:
+    """Many notes of yes/no questions in a row, each with the first word of its answer.
+
+    `<|note|>dog?cat-<|note|>No<|end|><|note|>bus?sea-, bus?bus+<|note|>Yes<|end|>...`: talk asks
+    too rarely whether words are alike for that to be learned there.
+    """
+    ids: list[int] = []
+    learned: list[bool] = []
+    yes, no = rng.choice((("Yes", "No"), ("是的", "没有")))
+    left = rng.sample(list(names), len(names))  # a word that came before would be recognised
+    while len(left) > 2:
+        asked, other = left.pop(), left.pop()
+        shown = [asked if rng.random() < 0.5 else other]
+        if rng.random() < 0.3:
+            shown.insert(rng.randint(0, 1), left.pop())
+        note = encode_text(tokenizer, f"{NOTE}{compared(asked, shown)}{NOTE}")
+        said = encode_text(tokenizer, yes if asked in shown else no)[:1]
+        unit = [*note, *said, *encode_text(tokenizer, END)]
+        if len(ids) + len(unit) > longest:
+            break
+        verdicts = encode_text(tokenizer, "+-")
+        ids += unit
+        learned += [*(token in verdicts for token in note), True, False]
+    return Row(ids, learned)
