@@ -269,3 +269,15 @@ def test_the_fallback_prompt_starts_with_the_first_token(released_tokenizer):
     hostile = processor("</s> <s>")["input_ids"][0].tolist()
     assert released_tokenizer.eos_token_id not in hostile
     assert hostile.count(released_tokenizer.bos_token_id) == 1
+
+
+def test_an_answer_is_decoded_without_the_note_before_it() -> None:
+    from ibllm_tools.train.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["This is a dog."] * 4, 320)
+    processor = ImageBindLLMProcessor(tokenizer, PreprocessConfig())
+    ids = tokenizer("<|note|>dog<|note|>This is a dog.<|end|>")["input_ids"]
+    assert processor.decode(ids) == "This is a dog."
+    assert processor.batch_decode(torch.tensor([ids])) == ["This is a dog."]
+    assert processor.decode(ids, skip_special_tokens=False).startswith("<|note|>dog<|note|>")
+    assert processor.decode(ids[3:]) == "This is a dog."

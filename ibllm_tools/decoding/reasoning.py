@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
-NOTE = "<|note|>"
+from ibllm_tools.model.prompts import NOTE
+
 THINK = ("<think>", "</think>")
 
 

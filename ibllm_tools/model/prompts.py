@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 IGNORED_LABEL = -100
 CAPTION_REQUEST = "Generate caption of this image"
+NOTE = "<|note|>"
+"""Opens and closes what a model writes for itself before it answers, as pocket does."""
 
 # The two training templates of Stanford Alpaca (Apache-2.0).
 _SHORT_HEAD = (

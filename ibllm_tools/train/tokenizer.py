@@ -13,6 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from ibllm_tools.model.prompts import NOTE
+
 PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL, CALL = CHAT_TOKENS = (
     "<|pad|>",
     "<|bos|>",
@@ -26,8 +28,6 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL, CALL = CHAT_TOKENS = (
 N_MARKS = 16
 TOOL_MARKS = tuple(f"<|{i}|>" for i in range(1, N_MARKS + 1))
 """One special token before each tool of a list; a longer list begins again with the first."""
-NOTE = "<|note|>"
-"""Opens and closes the note of what is perceived, before an answer."""
 SPECIAL_TOKENS = (*CHAT_TOKENS, *TOOL_MARKS, NOTE)
 NAME_OPENS, ARGUMENTS_OPEN = JSON_PIECES = ('{"name": "', '", "arguments": {')
 """Added tokens: how every call begins, and what stands between its name and its arguments."""
