@@ -1,7 +1,9 @@
 """The engine computes answers together; each is what its request gets alone."""
 
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from engine_models import alone, answer, saying, tiny_engine, together, user
 from test_model import KINDS
 
 from ibllm_tools.decoding import Sampling
+from ibllm_tools.engine import open_engine
 from ibllm_tools.errors import ConfigurationError, QueueFullError
 
 WORDS = ["dog", "sea", "car", "rain", "a bird", "two cats"]
@@ -234,3 +237,25 @@ def test_logprobs_are_the_models_own(engine):
             row.topk(2).values.tolist(), abs=1e-3
         )
     assert all(not piece.logprobs for piece in engine.stream(user("hi")))
+
+
+# pocket
+
+
+def test_pocket_tells_many_threads_what_it_tells_each_alone():
+    engine = open_engine("pocket", device="cpu", dtype="float32")
+
+    def ask(index):
+        media = [saying(WORDS[index % 6])] if index % 3 else []
+        sampling = Sampling(temperature=index % 2, seed=index, max_tokens=12)
+        return user(["What is this?", "Is it a dog?", "Hi!"][index % 3]), media, sampling
+
+    expected = [answer(engine, *ask(i))[0] for i in range(16)]
+    assert together(16, lambda i: answer(engine, *ask(i))[0]) == expected
+
+
+def test_the_page_about_serving_runs(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(block, {})
+    assert capsys.readouterr().out == "3\n"

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from ibllm_tools.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,18 @@ class Places:
     picked: Tensor | None
     read: slice | Tensor
     width: int
+
+    def on(self, device: torch.device) -> Places:
+        """The same on another device, for LLMs that are spread over several."""
+        if self.slots.device == device:
+            return self
+        return Places(
+            self.slots.to(device),
+            self.positions.to(device),
+            None if self.picked is None else self.picked.to(device),
+            self.read if isinstance(self.read, slice) else self.read.to(device),
+            self.width,
+        )
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -78,21 +92,24 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         found = []
         for store, states in ((self.keys, key_states), (self.values, value_states)):
             tokens = states.transpose(1, 2).flatten(0, 1)  # (B * T, H_kv, D)
-            if self.places.picked is not None:
-                tokens = tokens[self.places.picked.to(store.device)]
-            store[self.places.slots, self.places.positions] = tokens
-            found.append(store[self.places.read, : self.places.width].transpose(1, 2))
+            where = self.places.on(store.device)
+            if where.picked is not None:
+                tokens = tokens[where.picked]
+            store[where.slots, where.positions] = tokens
+            found.append(store[where.read, : where.width].transpose(1, 2))
         return found[0], found[1]
 
     def resize(self, n_slots: int, length: int) -> None:
         """Grow to these sizes, keeping the content."""
-        self.n_slots, self.length = n_slots, length
         for name in ("keys", "values"):
             old = getattr(self, name)
             if old is not None:
-                new = old.new_zeros(n_slots, length, *old.shape[2:])
+                # It may be larger already, where there was no memory for another one.
+                sizes = max(n_slots, old.shape[0]), max(length, old.shape[1])
+                new = old.new_zeros(*sizes, *old.shape[2:])
                 new[: old.shape[0], : old.shape[1]] = old
                 setattr(self, name, new)
+        self.n_slots, self.length = n_slots, length
 
     def get_seq_length(self) -> int:
         """Tokens seen; positions are always given, so that nothing depends on it."""
@@ -117,13 +134,23 @@ class SlotCache(Cache):  # type: ignore[misc]
         self._max = (max_slots, max_length)
 
     def reserve(self, n_slots: int, length: int) -> None:
-        """Make sure that so many slots of this length exist."""
+        """Make sure that so many slots of this length exist.
+
+        Raises:
+            ModelError: There is no memory for them.
+        """
         if n_slots <= self.n_slots and length <= self.length:
             return
         n_slots = max(self.n_slots, min(_doubled(n_slots, 1), self._max[0]))
         length = max(self.length, min(_doubled(length, FIRST_LENGTH), self._max[1]))
-        for layer in self.layers:
-            layer.resize(n_slots, length)
+        try:
+            for layer in self.layers:
+                layer.resize(n_slots, length)
+        except (MemoryError, RuntimeError) as error:
+            raise ModelError(
+                f"found no memory for a cache of {n_slots} answers of {length} tokens ({error}); "
+                "send fewer or shorter requests at a time, or make the engine with fewer slots"
+            ) from error
         self.n_slots, self.length = n_slots, length
 
     def place(self, places: Places) -> None:
