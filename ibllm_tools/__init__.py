@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ibllm_tools.attachments import AttachmentMiddleware, AttachmentStore
     from ibllm_tools.cache import VisualCache
     from ibllm_tools.chat_models import ChatImageBindLLM, count_text_tokens, register_provider
     from ibllm_tools.embeddings import ImageBindEmbeddings
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
         MissingExtraError,
     )
     from ibllm_tools.media import Media, MediaPolicy
+    from ibllm_tools.media_agent import create_media_agent
     from ibllm_tools.model import ImageBindLLM, ImageBindLLMConfig, ImageBindLLMProcessor
     from ibllm_tools.retrievers import ImageBindRetriever
+    from ibllm_tools.toolkit import ImageBindLLMToolkit
     from ibllm_tools.vectorstores import ImageBindVectorStore
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AttachmentMiddleware": "attachments",
+    "AttachmentStore": "attachments",
     "ChatImageBindLLM": "chat_models",
     "CheckpointError": "errors",
     "ConfigurationError": "errors",
@@ -35,6 +40,7 @@ _HOME = {
     "ImageBindLLM": "model",
     "ImageBindLLMConfig": "model",
     "ImageBindLLMProcessor": "model",
+    "ImageBindLLMToolkit": "toolkit",
     "ImageBindRetriever": "retrievers",
     "ImageBindVectorStore": "vectorstores",
     "Media": "media",
@@ -43,10 +49,13 @@ _HOME = {
     "MissingExtraError": "errors",
     "VisualCache": "cache",
     "count_text_tokens": "chat_models",
+    "create_media_agent": "media_agent",
     "register_provider": "chat_models",
 }
 
 __all__ = [
+    "AttachmentMiddleware",
+    "AttachmentStore",
     "ChatImageBindLLM",
     "CheckpointError",
     "ConfigurationError",
@@ -55,6 +64,7 @@ __all__ = [
     "ImageBindLLM",
     "ImageBindLLMConfig",
     "ImageBindLLMProcessor",
+    "ImageBindLLMToolkit",
     "ImageBindRetriever",
     "ImageBindVectorStore",
     "Media",
@@ -63,6 +73,7 @@ __all__ = [
     "MissingExtraError",
     "VisualCache",
     "count_text_tokens",
+    "create_media_agent",
     "register_provider",
 ]
 

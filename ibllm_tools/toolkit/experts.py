@@ -1,0 +1,189 @@
+"""`detect_objects` and `transcribe_speech`: what a detector and a recognizer find."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from langchain.tools import ToolRuntime
+from langchain_core.tools import BaseTool
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from ibllm_tools.media import Audio, Image, Media, Video
+from ibllm_tools.toolkit.access import Access, Result, make_tool, told_to_the_model
+from ibllm_tools.toolkit.schemas import DetectArgs, TranscribeArgs
+
+if TYPE_CHECKING:
+    from ibllm_tools.experts.protocols import Detector, Recognizer
+    from ibllm_tools.experts.results import Detections, Transcript
+
+DETECT = (
+    "Find objects in an image: how many of what there are, and where (boxes in pixels). Do not "
+    "use it to ask what an image means or to describe it, nor for recordings and videos."
+)
+TRANSCRIBE = (
+    "Write down the words that people say in a recording, or in the sound track of a video, with "
+    "times in seconds. Do not use it to tell what a noise is; music and noises have no words."
+)
+_MAX_LISTED = 30
+
+
+class Experts:
+    """A detector and a recognizer; each is opened at its first use, or not at all."""
+
+    def __init__(
+        self, detector: Detector | str | bool | None, recognizer: Recognizer | str | bool | None
+    ) -> None:
+        """Take experts, checkpoints, True for what ships, False for none, None for either."""
+        self._detector = _ships("detector") if detector is None else detector
+        self._recognizer = _ships("recognizer") if recognizer is None else recognizer
+
+    @property
+    def detects(self) -> bool:
+        """Whether there is a detector."""
+        return self._detector is not False
+
+    @property
+    def recognizes(self) -> bool:
+        """Whether there is a recognizer."""
+        return self._recognizer is not False
+
+    def detector(self) -> Detector:
+        """The detector.
+
+        Raises:
+            CheckpointError: Its checkpoint is missing.
+            MissingExtraError: A package that it needs is not installed.
+        """
+        if isinstance(self._detector, (str, bool)):
+            from ibllm_tools.experts import open_detector
+
+            self._detector = open_detector(_checkpoint(self._detector))
+        return self._detector
+
+    def recognizer(self) -> Recognizer:
+        """The recognizer; raises as `detector` does."""
+        if isinstance(self._recognizer, (str, bool)):
+            from ibllm_tools.experts import open_recognizer
+
+            self._recognizer = open_recognizer(_checkpoint(self._recognizer))
+        return self._recognizer
+
+    def labels_in(self, picture: PilImage.Image) -> dict[str, int]:
+        """How many of what are in a picture."""
+        return self.detector().detect(picture).counts()
+
+
+class ExpertTools:
+    """The tools around the experts."""
+
+    def __init__(self, access: Access, experts: Experts) -> None:
+        """Hold the experts."""
+        self._access = access
+        self._experts = experts
+
+    def tools(self) -> list[BaseTool]:
+        """A tool for each expert that is there."""
+        tools: list[BaseTool] = []
+        if self._experts.detects:
+            tools.append(make_tool("detect_objects", DETECT, DetectArgs, self.detect_objects))
+        if self._experts.recognizes:
+            tools.append(
+                make_tool("transcribe_speech", TRANSCRIBE, TranscribeArgs, self.transcribe_speech)
+            )
+        return tools
+
+    def detect_objects(
+        self,
+        image: str,
+        labels: list[str] | None = None,
+        threshold: float | None = None,
+        runtime: ToolRuntime = None,  # type: ignore[assignment]
+    ) -> Result:
+        """Find objects, and draw their boxes."""
+        with told_to_the_model():
+            record, item = self._access.item(
+                runtime, image, ("image",), "use analyze_video for videos and perceive for others"
+            )
+            assert isinstance(item, Image)
+            found = self._experts.detector().detect(item.pixels, labels or None, threshold)
+            artifact: dict[str, Any] = {"id": record["id"], **found.model_dump()}
+            if found.detections:
+                from ibllm_tools.experts import draw_detections
+
+                drawn = draw_detections(item.pixels, found)
+                artifact["media"] = [_png(drawn, f"objects in {record['id']}.png")]
+            return _found(found, record["id"]), artifact
+
+    def transcribe_speech(
+        self,
+        audio: str,
+        language: str | None = None,
+        runtime: ToolRuntime = None,  # type: ignore[assignment]
+    ) -> Result:
+        """Write down speech, and draw its words over the wave."""
+        with told_to_the_model():
+            record, item = self._access.item(
+                runtime, audio, ("audio", "video"), "use perceive for other attachments"
+            )
+            sound = item.audio() if isinstance(item, Video) else item
+            if not isinstance(sound, Audio):
+                return f"{record['id']} has no sound track.", {"id": record["id"]}
+            samples = mono(sound)
+            found = self._experts.recognizer().transcribe(samples, sound.rate_hz, language)
+            artifact: dict[str, Any] = {"id": record["id"], **found.model_dump()}
+            if found.is_speech:
+                from ibllm_tools.experts import draw_transcript
+
+                drawn = draw_transcript(samples, sound.rate_hz, found)
+                artifact["media"] = [_png(drawn, f"words of {record['id']}.png")]
+            return _said(found, record["id"]), artifact
+
+
+def mono(sound: Audio) -> NDArray[np.float32]:
+    """(S,) the mean of a sound's channels."""
+    mean: NDArray[np.float32] = sound.samples.mean(axis=0, dtype=np.float32)
+    return mean
+
+
+def _ships(expert: str) -> bool:
+    """Whether an expert comes with the package; loads nothing."""
+    try:
+        tells = getattr(import_module("ibllm_tools.experts"), f"has_{expert}", None)
+    except ImportError:
+        return False
+    return tells is not None and bool(tells())
+
+
+def _checkpoint(given: str | bool) -> str | None:
+    return given if isinstance(given, str) else None
+
+
+def _found(found: Detections, id_: str) -> str:
+    size = f"{id_} ({found.width_px} x {found.height_px} pixels)"
+    if not found.detections:
+        return f"No objects were found in {size}."
+    counts = ", ".join(f"{n} {label}" for label, n in found.counts().items())
+    lines = [
+        f"{thing.label} {thing.score:.2f} at ({', '.join(f'{edge:.0f}' for edge in thing.box)})"
+        for thing in found.detections[:_MAX_LISTED]
+    ]
+    return f"Found in {size}: {counts}.\n" + "\n".join(lines)
+
+
+def _said(found: Transcript, id_: str) -> str:
+    if not found.is_speech:
+        return f"Nobody speaks in {id_}."
+    language = f" ({found.language})" if found.language else ""
+    lines = [f"{part.start_s:.1f}-{part.end_s:.1f} s: {part.text}" for part in found.segments]
+    text = f'Speech in {id_}{language}: "{found.text}"'
+    return "\n".join([text, *lines[:_MAX_LISTED]]) if len(lines) > 1 else text
+
+
+def _png(picture: PilImage.Image, name: str) -> Media:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "PNG")
+    return Media.from_bytes(buffer.getvalue(), modality="image", name=name)
