@@ -59,10 +59,13 @@ def ask(
     loaded = time.perf_counter()
     settings = cache if cache_dir is None or cache is False else _cache_in(cache_dir, engine)
     pieces = engine.stream([{"role": "user", "content": question}], items, sampling, settings)
-    first, parts, finish = None, [], None
+    first, finish = None, None
+    parts: list[str] = []
+    thoughts: list[str] = []
     for piece in pieces:
         first = first or time.perf_counter()
         parts.append(piece.text)
+        thoughts.append(piece.reasoning)
         finish = piece.finish
         if not as_json:
             typer.echo(piece.text, nl=piece.finish is not None)
@@ -70,6 +73,8 @@ def ask(
     if as_json and finish and first:
         times = _timings(started, loaded, first, time.perf_counter(), finish)
         answer = {"question": question, "answer": "".join(parts), "media": _described(media)}
+        if reasoning := "".join(thoughts):
+            answer["reasoning"] = reasoning
         print_json({**answer, "model": model, **_usage(finish, media), "timings": times})
 
 
