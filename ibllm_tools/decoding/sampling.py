@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 256
 MAX_LOGPROBS = 100
-NUCLEUS_FIRST = 256  # so many of the likeliest tokens nearly always hold the nucleus
 TINY = 1e-38
 
 
@@ -92,15 +91,9 @@ class Sampler:
         """Choose a token by the logits (V,) of the last position."""
         return choose_tokens(logits[None], [self])[0]
 
-    def draw(self, logits: Tensor) -> int:
-        """Draw a token by logits (V,), at a temperature above 0.
-
-        It is done on the CPU in float32, so that one seed gives one answer on every device.
-        """
-        scores = logits.float().cpu() / self.sampling.temperature
-        scores = _cut(scores, self.sampling.top_p, self.sampling.top_k)
-        waits = torch.empty_like(scores).exponential_(generator=self._random)
-        return int((scores - waits.clamp_min(TINY).log()).argmax())
+    def waits(self, n_tokens: int) -> Tensor:
+        """Draw (V,) exponential waiting times, on the CPU; the shortest wins."""
+        return torch.empty(n_tokens).exponential_(generator=self._random)
 
 
 def choose_tokens(
@@ -122,10 +115,43 @@ def choose_tokens(
         logits = _forbid(logits, allowed)
     best, ids = logits.max(-1)
     chosen: list[int] = torch.where(best.isfinite(), ids, -1).tolist()
-    for row, sampler in enumerate(samplers):
-        if sampler.sampling.temperature > 0 and chosen[row] >= 0:
-            chosen[row] = sampler.draw(logits[row])
+    drawing = [
+        row for row, s in enumerate(samplers) if s.sampling.temperature > 0 and chosen[row] >= 0
+    ]
+    if drawing:
+        drawn = _draw(logits[drawing], [samplers[row] for row in drawing])
+        for row, token in zip(drawing, drawn, strict=True):
+            chosen[row] = token
     return chosen
+
+
+def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """Draw a token of each row (N, V), at temperatures above 0.
+
+    The token that wins with its noise among all tokens is the one that wins among those of the
+    nucleus and the likeliest `top_k`, if it is one of them; else it and all that are less likely
+    leave, and the next one wins. Nothing is sorted. It is done on the CPU in float32, so that one
+    seed gives one answer on every device.
+    """
+    options = [sampler.sampling for sampler in samplers]
+    scores = logits.float().cpu() / torch.tensor([[o.temperature] for o in options])
+    n_tokens = scores.shape[-1]
+    waits = torch.stack([sampler.waits(n_tokens) for sampler in samplers])
+    noisy = scores - waits.clamp_min_(TINY).log_()
+    if all(o.top_p == 1 and not o.top_k for o in options):
+        winners: list[int] = noisy.argmax(-1).tolist()
+        return winners
+    shares = scores.softmax(-1)
+    top_p = torch.tensor([o.top_p if o.top_p < 1 else torch.inf for o in options])
+    top_k = torch.tensor([o.top_k or n_tokens for o in options])
+    while True:
+        winner = noisy.argmax(-1, keepdim=True)
+        least = scores.gather(-1, winner)
+        above = scores > least
+        outside = ((shares * above).sum(-1) > top_p) | (above.sum(-1) >= top_k)
+        if not outside.any():
+            return [int(token) for token in winner[:, 0]]
+        noisy.masked_fill_(outside[:, None] & ~above, -torch.inf)
 
 
 def _forbid(logits: Tensor, allowed: Sequence[NDArray[np.int32] | None]) -> Tensor:
@@ -141,26 +167,3 @@ def _forbid(logits: Tensor, allowed: Sequence[NDArray[np.int32] | None]) -> Tens
     flags = np.unpackbits(bits, axis=1, count=n_tokens, bitorder="little")
     forbidden = torch.from_numpy(flags == 0).to(logits.device)
     return logits.masked_fill(forbidden, -torch.inf)
-
-
-def _cut(scores: Tensor, top_p: float, top_k: int) -> Tensor:
-    """Keep the nucleus of `top_p`, then the `top_k` likeliest; the rest gets -inf.
-
-    As in `model.sampling`, a token stays if those strictly more likely hold at most `top_p`.
-    """
-    n_tokens = len(scores)
-    if top_k and top_k < n_tokens:
-        least_k = scores.topk(top_k).values[-1]
-    else:
-        least_k = scores.new_tensor(-torch.inf)
-    if top_p == 1:
-        return scores.masked_fill(scores < least_k, -torch.inf)
-    whole = scores.logsumexp(-1)
-    for n_ranked in (min(NUCLEUS_FIRST, n_tokens), n_tokens):
-        ranked = scores.topk(n_ranked).values
-        shares = (ranked - whole).exp()
-        inside = shares.cumsum(-1) - shares <= top_p
-        if not inside[-1]:
-            break
-    least = ranked[int(inside.sum()) - 1]
-    return scores.masked_fill((scores < least) | (scores < least_k), -torch.inf)
