@@ -73,6 +73,8 @@ def create_media_agent(
         middleware: Further middleware, after the agent's own.
         **options: Further arguments of LangChain's `create_agent`, such as `response_format`.
 
+    A perception tool is offered once there is an attachment for it: no video, no `analyze_video`.
+
     Returns:
         A graph like any other of `create_agent`; its state holds `messages` and `attachments`.
 
@@ -97,13 +99,14 @@ def create_media_agent(
     from ibllm_tools.chat_models import ChatImageBindLLM
     from ibllm_tools.media import MediaPolicy
     from ibllm_tools.toolkit import ImageBindLLMToolkit
+    from ibllm_tools.toolkit.offering import FittingTools
 
     _check_interrupts(interrupt_on, checkpointer)
     policy = media_policy or MediaPolicy()
     brain = ChatImageBindLLM() if model is None else model
-    own = isinstance(brain, ChatImageBindLLM)
+    perceiver = brain if isinstance(brain, ChatImageBindLLM) else ChatImageBindLLM()
     kit = ImageBindLLMToolkit(
-        chat=brain if own else ChatImageBindLLM(),
+        chat=perceiver,
         detector=detector,
         recognizer=recognizer,
         vectorstore=vectorstore,
@@ -112,9 +115,11 @@ def create_media_agent(
     attachments = AttachmentMiddleware(attachments_dir, media_policy=policy, show_media=show_media)
     if isinstance(checkpointer, BaseCheckpointSaver):
         checkpointer = attachments.slim(checkpointer)
-    if system_prompt is None and not own:
+    if system_prompt is None and perceiver is not brain:
         system_prompt = SYSTEM_PROMPT
-    around = [attachments, *_limits(max_model_calls, max_tool_calls), *_approval(interrupt_on)]
+    fitting = FittingTools(searches_collection=vectorstore is not None)
+    around: list[AgentMiddleware[Any, Any, Any]] = [attachments, fitting]
+    around += [*_limits(max_model_calls, max_tool_calls), *_approval(interrupt_on)]
     return create_agent(
         brain,
         [*(tool for tool in kit.get_tools() if tool.name not in FOR_PROGRAMS), *tools],

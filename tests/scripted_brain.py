@@ -30,7 +30,7 @@ class ScriptedBrain(BaseChatModel):
         step = self.script[len(self.seen) % len(self.script)]
         self.seen.append(list(messages))
         said = step(messages) if callable(step) else step
-        message = AIMessage(said) if isinstance(said, str) else said
+        message = AIMessage(said) if isinstance(said, str) else said.model_copy(deep=True)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 

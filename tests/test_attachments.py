@@ -309,7 +309,7 @@ def test_twenty_turns_with_five_photos_stay_under_a_megabyte(tmp_path):
         for turn in range(20):
             photos = [photo_of_a_megabyte(turn // 4)] if turn % 4 == 0 else []
             state = agent.invoke(say("And what do you make of this one?", *photos), thread())
-        kind, last = saver.serde.dumps_typed(saver.get_tuple(thread()).checkpoint)
+        _, last = saver.serde.dumps_typed(saver.get_tuple(thread()).checkpoint)
         saver.conn.commit()
     size = sum(file.stat().st_size for file in tmp_path.glob("threads.sqlite*"))
     print(f"latest checkpoint {len(last):,} bytes, database {size:,} bytes")

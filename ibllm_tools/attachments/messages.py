@@ -52,6 +52,7 @@ def attach(
     """
     new: dict[str, Attachment] = {}
     changed: list[AnyMessage] = []
+    told: AnyMessage
     for message in messages:
         known = {**held, **new}
         if isinstance(message, HumanMessage) and _has_media(message):

@@ -37,7 +37,8 @@ _N_SHOWN = 8
 class AttachmentState(AgentState[Any]):
     """The state of an agent with attachments; a caller cannot put any into it by hand."""
 
-    attachments: NotRequired[Annotated[dict[str, Attachment], OmitFromInput, merge]]  # the reducer is last
+    # LangGraph takes what stands last for the reducer.
+    attachments: NotRequired[Annotated[dict[str, Attachment], OmitFromInput, merge]]
 
 
 class AttachmentMiddleware(AgentMiddleware[AttachmentState, Any, Any]):

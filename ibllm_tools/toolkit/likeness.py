@@ -115,7 +115,7 @@ class Likeness:
             wanted = self._vector(record, media)
         else:
             wanted = self._embeddings.embed_query(query)
-        results = []
+        results: list[dict[str, Any]] = []
         for other in others:
             try:
                 vector = self._vector(other, held.media(other["id"])[1])
