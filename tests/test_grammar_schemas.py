@@ -229,6 +229,7 @@ def draw_schema(rng, depth):
     ({"type": "string", "minLength": "3"}, "minLength", "#"),
     ({"type": "object", "properties": {"a": {}}, "maxProperties": 3}, "maxProperties", "#"),
     ({"type": "text"}, "type", "#"),
+    ({"type": "object", "minProperties": 2}, "minProperties", "#"),
 ])  # fmt: skip
 def test_what_cannot_be_enforced_is_named_with_its_place(schema, keyword, place):
     with pytest.raises(SchemaError) as caught:
@@ -261,6 +262,36 @@ def test_hostile_schemas_are_schema_errors(schema):
         compile_json(schema, family_tokenizer("pocket"))
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^.{500}$"},
+        {"type": "string", "minLength": 3000},
+        {"type": "string", "maxLength": 1_000_000},
+        {"type": "string", "pattern": "^(a+)+$"},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 300},
+        {"enum": [f"value number {i}" for i in range(2000)]},
+        {
+            "anyOf": [
+                {
+                    "properties": {"k": {"const": i}, f"v{i}": {"type": "integer"}},
+                    "required": ["k", f"v{i}"],
+                }
+                for i in range(50)
+            ]
+        },
+    ],
+    ids=["exact", "long", "longer", "nested repeats", "many items", "many values", "many kinds"],
+)
+def test_extreme_schemas_close_too(schema):
+    tokenizer = family_tokenizer("pocket")
+    grammar = compile_json(schema, tokenizer)
+    for seed in range(3):
+        choose = wanderer(seed, grammar.words, '"}],', seed / 3)
+        tokens, _ = write_answer(grammar, grammar.min_tokens + 30, choose)
+        validate(json.loads(text_of(tokenizer, tokens)), schema)
+
+
 def test_a_very_deep_schema_is_an_error_and_a_wide_one_is_fine():
     deep = {"type": "integer"}
     for _ in range(3000):
@@ -280,6 +311,7 @@ def test_a_very_deep_schema_is_an_error_and_a_wide_one_is_fine():
       "$defs": {"T": {"type": "integer"}}}, ['{"a": 1}', '{"a": null}', "{}"],
      ['{"b": 1}', '{"a": "x"}', "3"]),
     ({"type": "number", "minimum": 3, "exclusiveMinimum": True}, ["4", "3.5"], ["3"]),
+    ({"type": "object", "minProperties": 1}, ['{"a": 1}'], ["{}"]),
     ({"type": "object"}, ['{"free": [1, {"x": null}]}', "{}"], ["[]"]),
     ({"type": "object", "properties": {}}, ["{}"], ['{"a": 1}']),
     ({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True},

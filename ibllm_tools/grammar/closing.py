@@ -122,6 +122,8 @@ def find_path(
     place: JsonPlace,
     limit: int,
     known: Sequence[int] = (),
+    *,
+    effort: int = 1,
 ) -> list[int] | None:
     """Find tokens that bring an answer to an accepted end.
 
@@ -131,6 +133,7 @@ def find_path(
         place: Where in its JSON text the answer is.
         limit: Tokens at most.
         known: A way that led to the end from a place nearby; it is taken where it is reached.
+        effort: How many times as many tokens to try as is usual while an answer is written.
 
     Returns:
         The tokens, none where the answer may end here; None where no way was found.
@@ -138,6 +141,7 @@ def find_path(
     if matcher.is_accepting():
         return []
     for plan in _PLANS:
+        plan = plan._replace(n_steps=plan.n_steps * effort)
         found = _Search(words, plan, known, limit).run(matcher, place)
         if found is not None and len(found) <= limit:
             return found

@@ -21,6 +21,8 @@ from ibllm_tools.grammar.vocabulary import Mask, Vocabulary
 
 LONGEST_PATH = 8192
 """Tokens of the longest shortest answer that is looked for."""
+EFFORT = 40
+"""How much longer is searched once for the shortest answer than while one is written."""
 RESERVE = 48
 """Where no way to the end is found, tokens are still taken while this many more are left."""
 BEYOND = 512
@@ -61,7 +63,7 @@ class Grammar:
             SchemaError: It is refused, or no answer of any length was found.
         """
         matcher = new_matcher(text, words)
-        path = find_path(matcher, words, JsonPlace(), LONGEST_PATH)
+        path = find_path(matcher, words, JsonPlace(), LONGEST_PATH, effort=EFFORT)
         if path is None:
             raise SchemaError(
                 "no finite answer was found that fits the schema; a required property may lead "

@@ -201,6 +201,13 @@ class _Preparer:
                     name: self.schema(entry, f"{path}/{keyword}/{name}")
                     for name, entry in out[keyword].items()
                 }
+        n_free = out.get("minProperties", 0) if isinstance(out.get("minProperties"), int) else 0
+        if n_free > 1 + len(out.get("required", ())):
+            # A key may be written twice, and then counts once.
+            raise SchemaError(
+                f"{self.prefix}{path}: the keyword 'minProperties' cannot be enforced for more "
+                "than one key beside those required; remove it, or name the keys in 'required'"
+            )
         if "additionalProperties" in out:
             out["additionalProperties"] = self.schema(
                 out["additionalProperties"], f"{path}/additionalProperties"
