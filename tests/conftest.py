@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+SUITES = pytest.StashKey[dict[str, str | None]]()
+
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Keep quick cases that LangChain's suites mark as benchmarks: they belong to the suites."""
+    config.stash[SUITES] = {item.nodeid: standard_suite(item) for item in items}
     for item in items:
         if item.function.__module__.startswith("langchain_tests."):
             item.own_markers = [mark for mark in item.own_markers if mark.name != "benchmark"]
@@ -85,3 +89,27 @@ def stored_entry(file: str, *keys: str):
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     return Golden(golden_root())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show LangChain's standard suites by name with their counts."""
+    suites = terminalreporter.config.stash.get(SUITES, {})
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "skipped", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = suites.get(report.nodeid)
+            if name and (report.when == "call" or outcome != "passed"):
+                counts.setdefault(name, Counter())[outcome] += 1
+    if counts:
+        terminalreporter.section("LangChain's standard suites")
+    for name, found in sorted(counts.items()):
+        said = ", ".join(f"{n} {outcome}" for outcome, n in found.items())
+        terminalreporter.write_line(f"{name}: {said}")
+
+
+def standard_suite(item: pytest.Item) -> str | None:
+    """The suite of `langchain_tests` that an item belongs to."""
+    for base in getattr(getattr(item, "cls", None), "__mro__", ()):
+        if base.__module__.startswith("langchain_tests") and base.__name__.endswith("Tests"):
+            return base.__name__
+    return None
