@@ -163,7 +163,7 @@ def test_a_caller_cannot_put_attachments_into_the_state(tmp_path):
 def test_a_refused_medium_is_told_and_the_thread_goes_on(tmp_path, block):
     agent, _, _ = agent_of(tmp_path)
     state = agent.invoke(say("look", block), thread())
-    assert "was refused:" in state["messages"][0].content
+    assert "[refused attachment: " in state["messages"][0].content
     assert not state.get("attachments")
     assert agent.invoke(say("and?", picture()), thread())["messages"][-1].content == "ok"
 

@@ -18,7 +18,6 @@ from ibllm_tools.attachments.lookup import find
 from ibllm_tools.attachments.records import (
     Attachment,
     Attachments,
-    clean_name,
     media_of,
     numbered,
     tag_of,
@@ -136,13 +135,15 @@ def _human(
     parts: list[tuple[str, bool]] = []  # text, and whether it is a tag
     others: list[Any] = []
     records: list[Attachment] = []
-    for block in message.content_blocks:
-        if is_media(block):
+    for block in message.content:
+        if isinstance(block, str):
+            parts.append((block, False))
+        elif is_media(block):
             held = {**known, **{record["id"]: record for record in records}}
             tag, record = _tagged(block, held, store)
             parts.append((tag, True))
             records += [record] if record else []
-        elif block["type"] == "text":
+        elif block.get("type") == "text" and isinstance(block.get("text"), str):
             parts.append((block["text"], False))
         else:
             others.append(block)
@@ -158,14 +159,12 @@ def _tagged(
     block: Mapping[str, Any], held: Attachments, store: Store
 ) -> tuple[str, Attachment | None]:
     """The tag of a person's medium; one that cannot be read says why, and the talk goes on."""
-    name = "attachment"
     try:
         located = locate(block)
-        name = clean_name(located.name)
         again = located.where == "file_id"
         record = find(held, str(located.value)) if again else numbered(store(block), held)
     except MediaError as error:
-        return f"[{name} was refused: {clean_reason(error)}]", None
+        return f"[refused attachment: {clean_reason(error)}]", None
     return tag_of(record), record
 
 
@@ -218,7 +217,7 @@ def _without_media(
             stored(block)
             n_media += 1
         except MediaError as error:
-            reason = f"[a medium was refused: {clean_reason(error)}]"
+            reason = f"[refused attachment: {clean_reason(error)}]"
             kept.append({"type": "text", "text": reason})
     if all(isinstance(block, str) or block.get("type") == "text" for block in kept):
         texts = [block if isinstance(block, str) else block["text"] for block in kept]
