@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ibllm_tools.engine.requests import Request
 
 BUSY_CHUNKS = 8
+PADDED = 1.25  # tokens with padding to tokens without, at most
 
 
 class Batch:
@@ -101,7 +102,7 @@ class Batch:
         return self._chunk * (BUSY_CHUNKS if crowded else 1)
 
     def _choose_readers(self) -> list[Request]:
-        """Prompts that are read together within the budget, padding counted.
+        """Prompts that are read together within the budget, with little padding.
 
         The eldest and the shortest prompt come first by turns, so that a long one delays no short
         one much, and short ones do not keep a long one waiting.
@@ -112,13 +113,15 @@ class Batch:
             order = sorted(order, key=lambda row: row.n_unread)
         if order[0].alone:
             return order[:1]
-        budget, longest = self._budget(), 0
+        budget, longest, n_tokens = self._budget(), 0, 0
         chosen: list[Request] = []
         for row in order:
-            longest_now = max(longest, min(row.n_unread, budget))
-            if not row.alone and (not chosen or (len(chosen) + 1) * longest_now <= budget):
+            count = min(row.n_unread, budget)
+            n_padded = (len(chosen) + 1) * max(longest, count)
+            fits = n_padded <= min(budget, PADDED * (n_tokens + count))
+            if not row.alone and (not chosen or fits):
                 chosen.append(row)
-                longest = longest_now
+                longest, n_tokens = max(longest, count), n_tokens + count
         return chosen
 
     def _share(self, rows: Sequence[Request]) -> list[int]:

@@ -69,14 +69,14 @@ def _without_text(tokenizer):
     return parts + list(range(len(tokenizer), VOCABULARY))
 
 
-def ask(engine, prompts, index, n_tokens, *, whole=False):
+def ask(engine, prompts, index, n_tokens, *, whole=False, **options):
     """Stream one answer; returns the processor's time up to its first text."""
     started = time.process_time()
     content = " ".join(map(str, prompts[index]))
     pieces = engine.stream(
         [{"role": "user", "content": content}],
         [[index]],
-        Sampling(max_tokens=n_tokens),
+        Sampling(max_tokens=n_tokens, **options),
         whole=whole,
     )
     *_, last = _watched(pieces, times := [])
@@ -149,11 +149,15 @@ def test_sixteen_at_once(width):
     sides = {
         "at once": lambda: at_once(lambda i: ask(engine, prompts, i, n)),
         "at once, whole": lambda: at_once(lambda i: ask(engine, prompts, i, n, whole=True)),
+        "at once, sampled": lambda: at_once(
+            lambda i: ask(engine, prompts, i, n, temperature=0.8, top_p=0.9)
+        ),
         "padded batch": lambda: static_batch(engine, prompts, injection, n),
         "one by one": lambda: [ask(engine, prompts, i, n) for i in range(CLIENTS)],
     }
     short = {
         "alone": lambda: ask(engine, prompts, 0, n),
+        "alone, whole": lambda: ask(engine, prompts, 0, n, whole=True),
         "bare loop": lambda: bare_loop(engine, prompts, injection, n),
     }
     best = dict.fromkeys([*sides, *short], float("inf"))
@@ -168,17 +172,16 @@ def test_sixteen_at_once(width):
     speed = {name: CLIENTS * n / best[name] for name in sides}
     speed |= {name: n / best[name] for name in short}
     gain = speed["at once"] / speed["one by one"]
-    of_static = {
-        name: speed[name] / speed["padded batch"] for name in ("at once", "at once, whole")
-    }
+    batch, bare = speed["padded batch"], speed["bare loop"]
+    print(f"\n{width} x {LAYERS[width]}, tokens/s:", {k: round(v, 1) for k, v in speed.items()})
     print(
-        f"\n| {width} x {LAYERS[width]} | {speed['one by one']:.0f} | {speed['at once']:.0f} "
-        f"| {gain:.2f} | {speed['padded batch']:.0f} | {of_static['at once']:.3f} "
-        f"| {of_static['at once, whole']:.3f} | {speed['bare loop']:.0f} | {speed['alone']:.0f} "
-        f"| {speed['alone'] / speed['bare loop']:.3f} |"
+        f"gain {gain:.2f}; of the padded batch {speed['at once'] / batch:.3f}, "
+        f"whole {speed['at once, whole'] / batch:.3f}, "
+        f"sampled {speed['at once, sampled'] / batch:.3f}; of the bare loop "
+        f"{speed['alone'] / bare:.3f}, whole {speed['alone, whole'] / bare:.3f}"
     )
     assert gain >= WANTED_GAIN[width]
-    assert of_static["at once"] >= WANTED_OF_STATIC
+    assert speed["at once"] >= WANTED_OF_STATIC * batch
 
 
 @pytest.mark.benchmark
