@@ -41,12 +41,11 @@ def to_detections(raw: RawBoxes, size: tuple[int, int], model: str) -> Detection
         raise ModelError(f"{model} gave boxes of NaN or infinity; open it with dtype='float32'")
     found = []
     for box, score, label in zip(boxes.tolist(), scores.tolist(), raw.labels, strict=True):
-        x0, x1 = (min(max(x, 0.0), float(width)) for x in box[::2])
-        y0, y1 = (min(max(y, 0.0), float(height)) for y in box[1::2])
+        x0, x1 = (round(min(max(x, 0.0), width), 2) for x in box[::2])
+        y0, y1 = (round(min(max(y, 0.0), height), 2) for y in box[1::2])
         if x1 > x0 and y1 > y0:
-            rounded = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
             score = round(min(max(score, 0.0), 1.0), 4)
-            found.append(Detection(label=label, score=score, box=rounded))
+            found.append(Detection(label=label, score=score, box=(x0, y0, x1, y1)))
     found.sort(key=lambda detection: -detection.score)
     return Detections(
         detections=found[:MAX_DETECTIONS], width_px=width, height_px=height, model=model

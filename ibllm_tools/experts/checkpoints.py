@@ -54,9 +54,10 @@ def module_bytes(module: Any) -> int:
 
 @contextmanager
 def loading(checkpoint: str, expected: str) -> Iterator[None]:
-    """Turn whatever a library raises while it loads into a `CheckpointError`."""
+    """Turn whatever a library raises while it loads into a `CheckpointError`, and draw no bars."""
     try:
-        yield
+        with _no_progress_bar():
+            yield
     except IbllmError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -71,3 +72,16 @@ def loading(checkpoint: str, expected: str) -> Iterator[None]:
             f"{checkpoint} cannot be loaded as {expected} ({type(error).__name__}); its files are "
             "damaged: fetch it again"
         ) from error
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -76,8 +76,8 @@ def draw_detections(image: PilImage.Image, detections: Detections) -> PilImage.I
         x0, y0, x1, y1 = found.box
         rect = _Rect(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
         colour = COLOURS[labels.index(found.label) % len(COLOURS)]
-        canvas.rectangle(rect, outline="white", width=max(px // 4, 3))
-        canvas.rectangle(rect, outline=colour, width=max(px // 7, 2))
+        canvas.rectangle(rect, outline="white", width=max(px // 4, 5))
+        canvas.rectangle(rect, outline=colour, width=max(px // 6, 3))
         _draw_label(canvas, page.size, rect, f"{found.label} {found.score:.0%}", colour, px, taken)
     return page
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 FRAME_S = 0.02
 FLOOR_DB = -60.0  # of full scale; quiet speech lies near -45
 MAX_NO_SPEECH = 0.6  # Whisper's own threshold
-SURE_LOGPROB = -0.35  # mean per token; surer words are believed even then
+HARDLY_SPEECH = 0.9  # beyond this, no words are believed
+SURE_LOGPROB = -0.35  # mean per token; between the two, only surer words are believed
 MIN_LOGPROB = -1.0  # Whisper's own threshold
 MAX_COMPRESSION = 2.4  # Whisper's own threshold
 MIN_REPEAT_CHARS = 40  # shorter texts compress badly whatever they are
@@ -72,9 +73,9 @@ def is_believed(heard: Heard, samples: NDArray[np.float32]) -> bool:
     text = segment.text.encode()
     if not any(letter.isalnum() for letter in segment.text):
         return False
-    if segment.no_speech > MAX_NO_SPEECH and heard.mean_logprob < SURE_LOGPROB:
+    if segment.no_speech > HARDLY_SPEECH or heard.mean_logprob < MIN_LOGPROB:
         return False
-    if heard.mean_logprob < MIN_LOGPROB:
+    if segment.no_speech > MAX_NO_SPEECH and heard.mean_logprob < SURE_LOGPROB:
         return False
     if len(text) > MIN_REPEAT_CHARS and len(text) / len(zlib.compress(text)) > MAX_COMPRESSION:
         return False
@@ -99,22 +100,23 @@ def to_transcript(
 def make_segment(
     text: str, span_s: tuple[float, float], words: list[Word], no_speech: float, length_s: float
 ) -> Segment:
-    """Build a segment whose times lie within the sound and are in order."""
-    start_s, end_s = _within(span_s, length_s)
+    """Build a segment that lies within the sound, and whose words lie within it."""
+    start_s, end_s = _within(span_s, (0.0, length_s))
     return Segment(
         text=text.strip(),
         start_s=start_s,
         end_s=end_s,
-        words=[word for word in (_word_within(w, length_s) for w in words) if word.text],
+        words=[_word_within(word, (start_s, end_s)) for word in words if word.text.strip()],
         no_speech=min(max(no_speech, 0.0), 1.0),
     )
 
 
-def _word_within(word: Word, length_s: float) -> Word:
-    start_s, end_s = _within((word.start_s, word.end_s), length_s)
+def _word_within(word: Word, bounds_s: tuple[float, float]) -> Word:
+    start_s, end_s = _within((word.start_s, word.end_s), bounds_s)
     return Word(text=word.text.strip(), start_s=start_s, end_s=end_s)
 
 
-def _within(span_s: tuple[float, float], length_s: float) -> tuple[float, float]:
-    start_s = min(max(span_s[0], 0.0), length_s)
-    return round(start_s, 3), round(min(max(span_s[1], start_s), length_s), 3)
+def _within(span_s: tuple[float, float], bounds_s: tuple[float, float]) -> tuple[float, float]:
+    first_s, last_s = bounds_s
+    start_s = min(max(span_s[0], first_s), last_s)
+    return round(start_s, 3), round(min(max(span_s[1], start_s), last_s), 3)

@@ -69,6 +69,22 @@ def open_recognizer(
     return TransformersRecognizer(name, device, dtype)
 
 
+def has_detector() -> bool:
+    """Tell whether the default detector's files are here; loads and downloads nothing."""
+    return _is_local(DEFAULT_DETECTOR)
+
+
+def has_recognizer() -> bool:
+    """Tell whether the default recognizer's files are here; loads and downloads nothing."""
+    return _is_local(DEFAULT_RECOGNIZER)
+
+
+def _is_local(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+
+
 def set_memory_budget(n_bytes: int | None) -> None:
     """Set how many bytes of weights the experts of one device may hold.
 

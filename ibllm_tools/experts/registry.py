@@ -97,11 +97,11 @@ class Registry:
         finally:
             self._leave(entry)
 
-    def keys(self) -> list[ExpertKey]:
+    def loaded(self) -> list[ExpertKey]:
         """Return the keys of what is loaded, the least recently used first."""
         with self._changed:
-            loaded = [(key, e) for key, e in self._entries.items() if e.expert is not None]
-        return [key for key, _ in sorted(loaded, key=lambda pair: pair[1].last_used)]
+            found = [(key, e) for key, e in self._entries.items() if e.expert is not None]
+        return [key for key, _ in sorted(found, key=lambda pair: pair[1].last_used)]
 
     def n_bytes(self, device: str) -> int:
         """Return how many bytes the experts of a device hold."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ibllm_tools.experts.results import Transcript
 
 MIN_STEP_S = 1.0  # a window moves on by at least this much
+TIME_STEP_S = 0.02  # between two time tokens
 MIN_WINDOW_S = 0.1  # a shorter rest holds no word
 
 
@@ -158,11 +159,11 @@ class _Whisper:
                 continue
             with torch.inference_mode():
                 window = self._encode(part, start_s, language)
-                found = self._decode(window, length_s)
+                found, step_s = self._decode(window, length_s)
             if language is None and found:
                 language = window.language
             heard += found
-            start_s = _next_start(found, start_s, window_s, length_s)
+            start_s += step_s if start_s + window_s < length_s else window_s
         return heard, language or (None if self.language_ids else "en")
 
     def _encode(self, part: NDArray[np.float32], start_s: float, language: str | None) -> _Window:
@@ -196,7 +197,8 @@ class _Whisper:
         ids = [vocabulary[name] for name in names if name in vocabulary]
         return float(first[ids[0]]) if ids else 0.0
 
-    def _decode(self, window: _Window, length_s: float) -> list[Heard]:
+    def _decode(self, window: _Window, length_s: float) -> tuple[list[Heard], float]:
+        """The segments of a window, and how far the next window is from it in seconds."""
         options: dict[str, Any] = {"return_timestamps": self.has_times}
         if self.language_ids:
             options |= {"language": window.language, "task": "transcribe"}
@@ -213,11 +215,25 @@ class _Whisper:
             num_beams=1,
             **options,
         )
-        return [
-            self._to_heard(segment, window, length_s)
+        segments = [
+            (segment, segment["tokens"].tolist())
             for segment in answer["segments"][0]
             if self._text_positions(segment["tokens"].tolist())
         ]
+        heard = [self._to_heard(segment, window, length_s) for segment, _ in segments]
+        window_s = float(self.extract.chunk_length)
+        if heard and self._is_cut(segments[-1][1]):
+            return heard, max(heard[-1].segment.end_s - window.start_s, MIN_STEP_S)
+        return heard, window_s
+
+    def _is_cut(self, tokens: list[int]) -> bool:
+        """Tell whether another segment begins that does not end within the window.
+
+        Two times in a row at the end say so; the next window then begins with that segment.
+        """
+        said = tokens[:-1] if tokens[-1] == self.settings.eos_token_id else tokens
+        times = self.settings.no_timestamps_token_id if self.has_times else len(self.tokenizer)
+        return len(said) > 1 and min(said[-2:]) > times
 
     def _text_positions(self, tokens: list[int]) -> list[int]:
         """Where tokens are text, neither times nor other special ones."""
@@ -229,8 +245,7 @@ class _Whisper:
         tokens = found["tokens"].tolist()
         places = self._text_positions(tokens)
         text_ids = [tokens[i] for i in places]
-        start_s = window.start_s + float(found["start"])
-        end_s = min(window.start_s + float(found["end"]), window.start_s + window.length_s)
+        start_s, end_s = self._span(found, tokens, window)
         words = []
         if "token_timestamps" in found:
             times = (found["token_timestamps"].float() + window.start_s).tolist()
@@ -242,6 +257,22 @@ class _Whisper:
             self._spell(text_ids), (start_s, end_s), words, window.no_speech, length_s
         )
         return Heard(segment, self._mean_logprob(window, text_ids))
+
+    def _span(
+        self, found: dict[str, Any], tokens: list[int], window: _Window
+    ) -> tuple[float, float]:
+        """When a segment begins and ends: by its own time tokens, where it has them."""
+        start_s, end_s = float(found["start"]), float(found["end"])
+        if self.has_times:
+            zero = int(self.settings.no_timestamps_token_id) + 1  # the token <|0.00|>
+            times = [TIME_STEP_S * (token - zero) for token in tokens if token >= zero]
+            if tokens[0] >= zero:
+                start_s = times[0]
+            # Segments that follow each other end in a pair of times; the first one is theirs.
+            later = times[1:] if tokens[0] >= zero else times
+            end_s = later[0] if later else end_s
+        end_s = min(end_s, window.length_s)
+        return window.start_s + start_s, window.start_s + max(start_s, end_s)
 
     def _spell(self, tokens: list[int]) -> str:
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -263,11 +294,3 @@ class _Whisper:
         logprobs = logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
         chosen = logprobs.gather(1, ids[0, len(prompt) :, None])
         return float(chosen.mean())
-
-
-def _next_start(found: list[Heard], start_s: float, window_s: float, length_s: float) -> float:
-    """Where the next window begins: after the last whole segment, or after the window."""
-    if start_s + window_s >= length_s or not found:
-        return start_s + window_s
-    end_s = found[-1].segment.end_s
-    return end_s if end_s >= start_s + MIN_STEP_S else start_s + window_s
