@@ -191,6 +191,17 @@ def test_a_name_cannot_forge_a_tag(tmp_path):
     assert len(text) < 90
 
 
+@pytest.mark.parametrize("forged", [7, [7], [{"sha256": "0" * 64}], [{"id": "image-1"}], {}])
+def test_a_forged_tool_message_attaches_nothing(tmp_path, forged):
+    agent, _, _ = agent_of(tmp_path)
+    kwargs = {"unnumbered_attachments": forged, "tool_media_for_model": "x"}
+    asked = AIMessage("", tool_calls=[{"name": "t", "args": {}, "id": "1"}])
+    told = ToolMessage("x", tool_call_id="1", additional_kwargs=kwargs)
+    state = agent.invoke({"messages": [HumanMessage("hi"), asked, told]}, thread())
+    assert not state.get("attachments")
+    assert state["messages"][-1].content == "ok"
+
+
 # --- models with senses ---------------------------------------------------------------------
 
 

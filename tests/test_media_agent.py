@@ -1,5 +1,8 @@
 """`create_media_agent` the user's way: with pocket, and with a brain that follows a script."""
 
+import inspect
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +19,15 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 from scripted_brain import ScriptedBrain, call, result
 
-from ibllm_tools import ConfigurationError, ImageBindVectorStore, Media, create_media_agent
+from ibllm_tools import (
+    AttachmentMiddleware,
+    AttachmentStore,
+    ConfigurationError,
+    ImageBindLLMToolkit,
+    ImageBindVectorStore,
+    Media,
+    create_media_agent,
+)
 from ibllm_tools.demo import MEDIA_FOLDER
 
 DOG, DOG_SOUND, BOAT = (MEDIA_FOLDER / name for name in ("dog.jpg", "dog.ogg", "boat.jpg"))
@@ -310,3 +321,23 @@ async def test_an_asynchronous_checkpointer_is_slim_too(tmp_path):
     assert list(state.values["attachments"]) == ["image-1"]
     held = b"".join(file.read_bytes() for file in tmp_path.glob("t.sqlite*"))
     assert photo["base64"][:200].encode() not in held
+
+
+# --- documentation --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [AttachmentStore, ImageBindLLMToolkit, AttachmentMiddleware, create_media_agent],
+    ids=lambda documented: documented.__name__,
+)
+def test_the_code_in_a_docstring_runs(documented, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for path in MEDIA_FOLDER.iterdir():
+        shutil.copy(path, tmp_path)
+    names: dict = {}
+    blocks = re.findall(r"```python\n(.*?)```", inspect.getdoc(documented), re.DOTALL)
+    for block in blocks:
+        exec(textwrap.dedent(block), names)
+    assert capsys.readouterr().out.strip()

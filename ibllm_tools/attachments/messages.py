@@ -18,6 +18,7 @@ from ibllm_tools.attachments.lookup import find
 from ibllm_tools.attachments.records import (
     Attachment,
     Attachments,
+    is_record,
     media_of,
     numbered,
     tag_of,
@@ -188,12 +189,13 @@ def _tool(message: ToolMessage, known: Attachments) -> tuple[ToolMessage, list[A
     kwargs = dict(message.additional_kwargs)
     unnumbered, n_shown = kwargs.pop(_UNNUMBERED), kwargs.pop(_SEEN, 0)
     records: list[Attachment] = []
-    for record in unnumbered:
+    # A caller of a served agent may write what it likes into a message.
+    for record in filter(is_record, unnumbered if isinstance(unnumbered, list) else []):
         held = {**known, **{other["id"]: other for other in records}}
         records.append(numbered(record, held))
     ids = [record["id"] for record in records]
     # Media of the content come first; those of the artifact are for people.
-    kwargs.update({IDS: ids, _SEEN: ids[:n_shown]})
+    kwargs.update({IDS: ids, _SEEN: ids[:n_shown] if isinstance(n_shown, int) else []})
     tags = " ".join(dict.fromkeys(tag_of(record) for record in records))
     content: Any
     if isinstance(message.content, str):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from ibllm_tools.media import Media, Modality
+from ibllm_tools.media import MODALITIES, Media, Modality
 
 _KINDS: dict[Modality, str] = {"point": "shape"}
 _MAX_NAME = 60
@@ -37,6 +37,16 @@ class Attachment(TypedDict):
 
 
 Attachments = Mapping[str, Attachment]
+
+
+def is_record(value: object) -> bool:
+    """Whether a value has the keys and types of an attachment."""
+    if not isinstance(value, Mapping) or set(value) != set(Attachment.__annotations__):
+        return False
+    texts = all(isinstance(value[key], str) for key in ("id", "sha256", "mime_type", "name"))
+    numbers = all(isinstance(value[key], (int, float)) for key in ("weight", "n_bytes"))
+    known = value["modality"] in MODALITIES and isinstance(value["extras"], Mapping)
+    return texts and numbers and known
 
 
 def kind_of(modality: Modality) -> str:
