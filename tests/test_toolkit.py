@@ -27,6 +27,7 @@ from ibllm_tools import (
     Media,
 )
 from ibllm_tools.demo import MEDIA_FOLDER as DEMO_MEDIA
+from ibllm_tools.experts import has_detector, has_recognizer
 from ibllm_tools.experts.results import Detection, Detections, Segment, Transcript
 
 
@@ -119,6 +120,9 @@ ARGUMENTS = {
 
 def test_tools_are_offered_as_experts_are_there(chat, tools):
     assert set(tools) == set(ARGUMENTS)
+    usual = {tool.name for tool in ImageBindLLMToolkit(chat=chat).get_tools()}
+    assert ("detect_objects" in usual) is has_detector()
+    assert ("transcribe_speech" in usual) is has_recognizer()
     bare = ImageBindLLMToolkit(chat=chat, detector=False, recognizer=False).get_tools()
     assert {tool.name for tool in bare} == set(ARGUMENTS) - {"detect_objects", "transcribe_speech"}
 
