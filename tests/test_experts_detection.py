@@ -289,6 +289,18 @@ def test_broken_weights_and_pickles_are_checkpoint_errors(checkpoints, photo, tm
     assert REGISTRY.n_bytes("cpu") == 0
 
 
+def test_missing_weights_are_an_error_and_not_random_numbers(checkpoints, photo, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoints["d_fine"], tmp_path / "partial")
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("encoder_attn.sampling_offsets.weight"))
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights of a DFine.*sampling_offsets"):
+        open_detector(str(folder), device="cpu").detect(photo)
+
+
 def test_boxes_of_nan_are_a_model_error():
     raw = RawBoxes(torch.tensor([[0, 0, float("nan"), 1]]), torch.ones(1), ["dog"])
     with pytest.raises(ModelError, match="NaN"):

@@ -8,7 +8,7 @@ import pytest
 from expert_models import RATE_HZ, hiss
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
-from ibllm_tools.experts import open_recognizer, unload_experts
+from ibllm_tools.experts import open_recognizer, openai_speech, unload_experts
 from ibllm_tools.experts.registry import REGISTRY
 
 whisper = pytest.importorskip("whisper", reason="the extra [speech] is not installed")
@@ -38,18 +38,13 @@ def short_answers(monkeypatch):
 
 
 def test_threads_share_one_load_and_hear_what_one_hears(checkpoint, short_answers, monkeypatch):
-    from ibllm_tools.experts import openai_speech
-
     # Random weights' words are never believed: look at what the model gave.
-    heard = []
+    heard, judge = [], openai_speech.to_transcript
     monkeypatch.setattr(
         openai_speech,
         "to_transcript",
-        lambda found, *rest: heard.append(found) or openai_speech_to_transcript(found, *rest),
+        lambda found, *rest: heard.append(found) or judge(found, *rest),
     )
-    openai_speech_to_transcript = __import__(
-        "ibllm_tools.experts.hearing", fromlist=["to_transcript"]
-    ).to_transcript
     recognizer = open_recognizer(checkpoint, device="cpu")
     sounds = [hiss(seed, length_s=1) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:

@@ -1,5 +1,7 @@
 """One load per expert, a memory budget, least recently used out first, one caller at a time."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -192,3 +194,10 @@ def test_many_threads_over_few_places_keep_to_the_budget():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(60)))
     assert max(seen) <= 20
+
+
+def test_importing_experts_loads_no_model_library():
+    code = "import sys, ibllm_tools.experts; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not roots & {"torch", "transformers", "whisper", "ultralytics", "langchain"}

@@ -52,6 +52,29 @@ def module_bytes(module: Any) -> int:
     return sum(int(t.numel()) * int(t.element_size()) for t in tensors.values())
 
 
+def load_whole(family: Any, source: str, **options: Any) -> Any:
+    """Load a transformers model whose weights are all there, from safetensors, without its code.
+
+    Raises:
+        CheckpointError: Weights are missing; transformers alone would fill in random ones.
+    """
+    model, report = family.from_pretrained(
+        source,
+        use_safetensors=True,  # pickles are refused
+        trust_remote_code=False,
+        output_loading_info=True,
+        **options,
+    )
+    parameters = {name for name, _ in model.named_parameters()}
+    missing = sorted(parameters & set(report["missing_keys"]))
+    if missing:
+        raise CheckpointError(
+            f"{source} lacks {len(missing)} weights of a {type(model).__name__}, such as "
+            f"{missing[0]}; expected all: fetch it again, or name a checkpoint of that kind"
+        )
+    return model
+
+
 @contextmanager
 def loading(checkpoint: str, expected: str) -> Iterator[None]:
     """Turn whatever a library raises while it loads into a `CheckpointError`, and draw no bars."""

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.experts.boxes import RawBoxes, to_detections, without_doubles
-from ibllm_tools.experts.checkpoints import find_source, loading, module_bytes, stored_bytes
+from ibllm_tools.experts.checkpoints import (
+    find_source,
+    load_whole,
+    loading,
+    module_bytes,
+    stored_bytes,
+)
 from ibllm_tools.experts.classes import choose_classes
 from ibllm_tools.experts.inputs import check_labels, check_threshold, to_rgb
 from ibllm_tools.experts.registry import REGISTRY, ExpertKey, Loaded, Registry
@@ -110,23 +116,19 @@ class TransformersDetector:
     def _load(self) -> Loaded:
         from transformers import (
             AutoConfig,
-            AutoImageProcessor,
             AutoModelForObjectDetection,
             AutoModelForZeroShotObjectDetection,
             AutoProcessor,
         )
 
         with loading(self.checkpoint, "a detector of transformers"):
-            kind = AutoConfig.from_pretrained(self._source).model_type
+            kind = AutoConfig.from_pretrained(self._source, trust_remote_code=False).model_type
             is_open = kind in OWL | GROUNDING
             family = AutoModelForZeroShotObjectDetection if is_open else AutoModelForObjectDetection
-            # Weights in pickles are refused.
-            model = family.from_pretrained(
-                self._source, dtype=self._place.dtype, use_safetensors=True
-            )
+            model = load_whole(family, self._source, dtype=self._place.dtype)
             # The Pillow versions, also where torchvision is installed: the same on every machine.
-            processor = (AutoProcessor if is_open else AutoImageProcessor).from_pretrained(
-                self._source, backend="pil"
+            processor = AutoProcessor.from_pretrained(
+                self._source, backend="pil", trust_remote_code=False
             )
         model = model.to(self._place.device).eval()
         return Loaded(_Parts(model, processor), module_bytes(model))

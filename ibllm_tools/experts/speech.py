@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
-from ibllm_tools.experts.checkpoints import find_source, loading, module_bytes, stored_bytes
+from ibllm_tools.experts.checkpoints import (
+    find_source,
+    load_whole,
+    loading,
+    module_bytes,
+    stored_bytes,
+)
 from ibllm_tools.experts.hearing import Heard, is_silent, make_segment, to_transcript
 from ibllm_tools.experts.inputs import RATE_HZ, check_sound, to_model_rate
 from ibllm_tools.experts.registry import REGISTRY, ExpertKey, Loaded, Registry
@@ -82,9 +88,12 @@ class TransformersRecognizer:
 
         dtype = self._place.dtype or torch.float32
         with loading(self.checkpoint, "a Whisper model of transformers"):
-            # Weights in pickles are refused. Times of words need attention's own numbers.
-            model = WhisperForConditionalGeneration.from_pretrained(
-                self._source, dtype=dtype, use_safetensors=True, attn_implementation="eager"
+            # The attention must be one that gives its numbers: times of words come from them.
+            model = load_whole(
+                WhisperForConditionalGeneration,
+                self._source,
+                dtype=dtype,
+                attn_implementation="eager",
             )
             processor = WhisperProcessor.from_pretrained(self._source)
         _check_kind(model, self.checkpoint)
