@@ -62,6 +62,7 @@ def check_times(transcript, length_s):
 def test_words_language_and_times_of_sounds_that_it_never_heard(recognizer):
     assert isinstance(recognizer, Recognizer)
     n_right = n_languages = 0
+    in_place = []  # whether a word's time holds the middle of its tone
     for seed in range(1000, 1012):
         words = spoken(seed)
         transcript = recognizer.transcribe(tones(words, seed), RATE_HZ)
@@ -77,8 +78,13 @@ def test_words_language_and_times_of_sounds_that_it_never_heard(recognizer):
             stop_s = expert_models.SLOTS_S[len(words) - 1] + expert_models.TONE_S
             assert segment.end_s == pytest.approx(stop_s, abs=0.2)
             assert segment.no_speech < 0.5
+            in_place += [
+                word.start_s <= slot_s + expert_models.TONE_S / 2 <= word.end_s
+                for word, slot_s in zip(segment.words, expert_models.SLOTS_S, strict=False)
+            ]
     assert n_right >= 10
     assert n_languages >= 9
+    assert np.mean(in_place) >= 0.8
 
 
 def test_a_sound_longer_than_a_window_is_heard_whole(recognizer):

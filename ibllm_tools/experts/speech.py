@@ -258,9 +258,9 @@ class _Whisper:
         words = []
         if "token_timestamps" in found:
             times = (found["token_timestamps"].float() + window.start_s).tolist()
-            # Each token's time is when it begins; it ends where the next one begins.
-            ends = [times[i + 1] if i + 1 < len(times) else end_s for i in places]
-            begin = times[places[0]]
+            # A token's time is when it ends; it begins where the one before it ends.
+            ends = [times[i] for i in places]
+            begin = times[places[0] - 1] if places[0] else start_s
             words = to_words(text_ids, ends, begin, self._spell, window.language)
         segment = make_segment(
             self._spell(text_ids), (start_s, end_s), words, window.no_speech, length_s
