@@ -84,6 +84,26 @@ def test_answers_join_and_leave_on_the_way(engine):
     assert "".join(shown) + "".join(piece.text for piece in pieces) == expected
 
 
+def test_a_short_prompt_overtakes_a_long_one():
+    engine = tiny_engine(slots=3, chunk=4)
+    asked = [
+        (user(text), [saying(text[:9])], Sampling(max_tokens=10))
+        for text in ("long and longer " * 25, "short", "two")
+    ]
+    expected = [alone(engine, *one) for one in asked]
+    first = []
+
+    def work(index):
+        time.sleep(0.01 * index)
+        text = answer(engine, *asked[index])[0]
+        first.append(index)
+        return text
+
+    assert together(3, work) == expected
+    assert first[-1] == 0
+    engine.close()
+
+
 def test_a_short_answer_does_not_wait_for_a_long_one(engine):
     long = engine.stream(user("tell"), sampling=Sampling(max_tokens=400))
     next(long)
