@@ -55,3 +55,16 @@ def test_a_follow_up_is_about_the_same_medium(chat):
     answers = chat.batch(history)
     right = [SHOWN[name][0] in a.text for name, a in zip(SHOWN, answers, strict=True)]
     assert sum(right) >= 7, [a.text for a in answers]
+
+
+def test_a_new_medium_takes_the_place_of_the_old(chat):
+    names = list(SHOWN)
+    pairs = list(zip(names, names[3:] + names[:3], strict=True))
+    firsts = chat.batch([about(old, "What is this?") for old, _ in pairs])
+    talks = [
+        [*about(old, "What is this?"), first, *about(new, "And what is this?")]
+        for (old, new), first in zip(pairs, firsts, strict=True)
+    ]
+    answers = chat.batch(talks)
+    right = [SHOWN[new][0] in a.text for (_, new), a in zip(pairs, answers, strict=True)]
+    assert sum(right) >= 7, [a.text for a in answers]

@@ -22,7 +22,7 @@ from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.language import CHOICE_WEIGHT, FIRST_WEIGHT, pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
-from ibllm_tools.train.notes import encode_noted, noted_messages
+from ibllm_tools.train.notes import KEPT, encode_noted, noted_messages
 from ibllm_tools.train.talk import (
     CHINESE_SHARE,
     Scene,
@@ -116,12 +116,14 @@ def draw_changing_rows(
     rows = []
     for _ in range(count):
         (shown, named), (later, renamed) = (_draw_shown(rng, concepts) for _ in range(2))
-        parts = []
-        for found in (named, renamed):
-            scene = Scene(tuple(facts[c] for c in found))
-            parts.append(noted_messages(talk(rng, scene, facts)[:2], scene.facts, facts))
-        start = len(encode_messages(tokenizer, parts[0])[0])
-        ids, learned = encode_messages(tokenizer, parts[0] + parts[1])
+        before, after = (
+            noted_messages(talk(rng, scene, facts)[:2], scene.facts, facts)
+            for scene in (Scene(tuple(facts[c] for c in found)) for found in (named, renamed))
+        )
+        if rng.random() > KEPT:  # a reader who dropped the notes
+            before = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in before]
+        start = len(encode_messages(tokenizer, before)[0])
+        ids, learned = encode_messages(tokenizer, [*before, *after])
         rows.append(Row(ids, learned, shown, has_media=True, later=later, later_from=start))
     return rows
 
