@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.train.data import Concept, Table
 from ibllm_tools.train.knowledge import facts_for
 from ibllm_tools.train.notes import draw_note_drill, encode_noted, noted_messages, without_note
@@ -14,7 +15,6 @@ from ibllm_tools.train.nothing import noise_shapes, noise_sounds, with_nothing
 from ibllm_tools.train.talk import exists_pair, told_turn
 from ibllm_tools.train.text_batches import make_batches
 from ibllm_tools.train.tokenizer import (
-    NOTE,
     USER,
     encode_messages,
     render_chat,

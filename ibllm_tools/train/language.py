@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.train.drills import DrillTokens, draw_drill
 from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
@@ -28,7 +29,6 @@ from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, w
 from ibllm_tools.train.tokenizer import (
     END,
     NAME_OPENS,
-    NOTE,
     dump_json,
     encode_chat,
     encode_messages,

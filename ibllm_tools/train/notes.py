@@ -20,9 +20,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.text_batches import Row
-from ibllm_tools.train.tokenizer import END, NOTE, encode_messages, encode_text
+from ibllm_tools.train.tokenizer import END, encode_messages, encode_text
 
 Turn = tuple[str, str]
 KEPT = 0.6

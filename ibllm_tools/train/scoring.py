@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.preprocess import pixels_to_views
 from ibllm_tools.train.binding import group_clouds, official_clips
 from ibllm_tools.train.contrastive import clean_rows, encode_all, row_batches
@@ -24,7 +25,6 @@ from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
 from ibllm_tools.train.notes import without_note
 from ibllm_tools.train.nothing import empty_pictures
-from ibllm_tools.train.tokenizer import NOTE
 
 if TYPE_CHECKING:
     from ibllm_tools.train.pocket import Pack, PocketOptions

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.train.contrastive import fast_cpu
 from ibllm_tools.train.drills import draw_drill_rows
 from ibllm_tools.train.features import FeatureSource, faint
@@ -32,7 +33,7 @@ from ibllm_tools.train.talk import (
     talk,
 )
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
-from ibllm_tools.train.tokenizer import NAME_OPENS, NOTE, encode_chat, encode_messages
+from ibllm_tools.train.tokenizer import NAME_OPENS, encode_chat, encode_messages
 from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import draw_tool_rows
 
