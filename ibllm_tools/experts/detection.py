@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.errors import ConfigurationError, MissingExtraError
 from ibllm_tools.experts.boxes import RawBoxes, to_detections, without_doubles
 from ibllm_tools.experts.checkpoints import (
     find_source,
@@ -123,6 +124,8 @@ class TransformersDetector:
 
         with loading(self.checkpoint, "a detector of transformers"):
             kind = AutoConfig.from_pretrained(self._source, trust_remote_code=False).model_type
+            if kind in OWL and find_spec("scipy") is None:  # its picture processor needs it
+                raise MissingExtraError("scipy", "experts")
             is_open = kind in OWL | GROUNDING
             family = AutoModelForZeroShotObjectDetection if is_open else AutoModelForObjectDetection
             model = load_whole(family, self._source, dtype=self._place.dtype)
