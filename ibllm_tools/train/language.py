@@ -267,10 +267,10 @@ def train_language(
     model = build_language_model(sizes, tokenizer)
     tokens, pad = DrillTokens.read(tokenizer), int(tokenizer.pad_token_id)
     names = [fact.name for fact in facts]
-    makers = {
-        "drills": lambda rng, length: draw_drill(rng, tokens, length),
-        "notes": lambda rng, length: draw_note_drill(rng, tokenizer, names, length),
-    }
+    makers = {"drills": lambda rng, length: draw_drill(rng, tokens, length)}
+    makers["notes"] = makers["drills"]
+    if len(names) > 2:
+        makers["notes"] = lambda rng, length: draw_note_drill(rng, tokenizer, names, length)
     decides = tokenizer.convert_tokens_to_ids([NAME_OPENS, NOTE])
     heavy = dict(zip(decides, (CHOICE_WEIGHT, FIRST_WEIGHT), strict=True))
 
