@@ -6,6 +6,8 @@ import hashlib
 import json
 import struct
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -108,3 +110,17 @@ def _weigh(path: Path) -> WeightFile:
             f"{path} is no whole safetensors file ({error}); fetch or convert it again"
         ) from error
     return WeightFile(path, path.stat().st_size, dict(n_values))
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each weight; answers may go to a terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

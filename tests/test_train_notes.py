@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.prompts import NOTE, without_note
 from ibllm_tools.train.data import Concept, Table
 from ibllm_tools.train.knowledge import facts_for
-from ibllm_tools.train.notes import draw_note_drill, encode_noted, noted_messages, without_note
+from ibllm_tools.train.notes import draw_note_drill, encode_noted, noted_messages
 from ibllm_tools.train.nothing import noise_shapes, noise_sounds, with_nothing
 from ibllm_tools.train.talk import exists_pair, told_turn
 from ibllm_tools.train.text_batches import make_batches
@@ -84,8 +84,8 @@ def test_the_drill_tells_words_that_are_alike(tokenizer):
 
 def test_a_note_is_cut_off_generated_ids(tokenizer):
     note = tokenizer.convert_tokens_to_ids(NOTE)
-    assert without_note([note, 40, 41, note, 50, 51], note) == [50, 51]
-    assert without_note([50, 51], note) == [50, 51]
+    assert without_note([note, 40, 41, note, 50, 51], tokenizer) == [50, 51]
+    assert without_note([50, 51], tokenizer) == [50, 51]
 
 
 def test_paired_questions_have_both_answers(facts):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
-from ibllm_tools.checkpoints import POCKET, find_folder
+from ibllm_tools.checkpoints import POCKET, find_folder, no_progress_bar
 from ibllm_tools.engine.senses import Senses
 from ibllm_tools.engine.serving import Engine
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable
     from pathlib import Path
 
     from ibllm_tools.preprocess import PreprocessConfig
@@ -126,7 +125,7 @@ def _source(model: str) -> str:
 def _load_engine(source: str, placement: Placement) -> Engine:
     from ibllm_tools.model import ImageBindLLM, ImageBindLLMProcessor
 
-    with _no_progress_bar():
+    with no_progress_bar():
         model = ImageBindLLM.from_pretrained(source, dtype=placement.dtype)
     shared = _senses.peek((source, placement))
     if shared is not None and shared.dtype == model.dtype:
@@ -134,20 +133,6 @@ def _load_engine(source: str, placement: Placement) -> Engine:
     # Merged deltas cost no time per token; this model is never saved.
     model = model.merge().to(placement.device).eval()
     return Engine(model, ImageBindLLMProcessor.from_pretrained(source))
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each weight; answers may go to a terminal."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _load_senses(source: str, placement: Placement) -> Senses:

@@ -208,6 +208,8 @@ class Interviewer:
     def _generate(
         self, prompts: Sequence[list[int]], features: tuple[Tensor, Tensor], max_tokens: int
     ) -> list[str]:
+        from ibllm_tools.decoding import split_reasoning
+
         engine = self.engine
         ids, mask = pad_left(prompts, engine.processor.pad_token_id)
         room = min(max_tokens, engine.max_context - ids.shape[1])
@@ -226,18 +228,8 @@ class Interviewer:
             eos_token_id=sorted(engine.end_ids) or None,
             pad_token_id=engine.processor.pad_token_id,
         )
-        said = [self._without_reasoning(row) for row in out[:, ids.shape[1] :].tolist()]
-        texts: list[str] = engine.processor.batch_decode(said)
-        return texts
-
-    def _without_reasoning(self, tokens: list[int]) -> list[int]:
-        """Cut off what stands before an answer: everything up to the last mark of reasoning."""
-        from ibllm_tools.decoding import ReasoningMarkup
-
-        markup = ReasoningMarkup.of(self.engine.tokenizer)
-        marks = markup.token_ids(self.engine.tokenizer) if markup else frozenset()
-        last = max((i for i, token in enumerate(tokens) if token in marks), default=-1)
-        return tokens[last + 1 :]
+        texts = engine.processor.batch_decode(out[:, ids.shape[1] :].tolist())
+        return [split_reasoning(text, engine.reasoning)[1] for text in texts]
 
     def invoke(
         self,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ibllm_tools.checkpoints import find_folder, weight_files
+from ibllm_tools.checkpoints import find_folder, no_progress_bar, weight_files
 from ibllm_tools.errors import CheckpointError, IbllmError
 
 
@@ -79,7 +79,7 @@ def load_whole(family: Any, source: str, **options: Any) -> Any:
 def loading(checkpoint: str, expected: str) -> Iterator[None]:
     """Turn whatever a library raises while it loads into a `CheckpointError`, and draw no bars."""
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             yield
     except IbllmError:
         raise
@@ -95,16 +95,3 @@ def loading(checkpoint: str, expected: str) -> Iterator[None]:
             f"{checkpoint} cannot be loaded as {expected} ({type(error).__name__}); its files are "
             "damaged: fetch it again"
         ) from error
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -18,7 +18,7 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 from ibllm_tools.model.loading import HUB_OPTIONS, fetch_folder
-from ibllm_tools.model.prompts import NOTE, encode_conversation
+from ibllm_tools.model.prompts import encode_conversation, without_note
 from ibllm_tools.preprocess import MediaBatch, PreprocessConfig
 
 if TYPE_CHECKING:
@@ -156,20 +156,13 @@ class ImageBindLLMProcessor:
 
     def decode(self, ids: Any, *, skip_special_tokens: bool = True) -> str:
         """Text of token ids (T,); where special tokens are skipped, without the note before it."""
-        ids = self._without_note(ids) if skip_special_tokens else ids
+        ids = without_note(ids, self.tokenizer) if skip_special_tokens else ids
         text: str = self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
     def batch_decode(self, ids: Any, *, skip_special_tokens: bool = True) -> list[str]:
         """Texts of token ids (B, T)."""
         return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
-
-    def _without_note(self, ids: Any) -> Any:
-        note = self.tokenizer.convert_tokens_to_ids(NOTE)
-        if note is None or note == self.tokenizer.unk_token_id:
-            return ids
-        found = [i for i, token in enumerate(torch.as_tensor(ids).tolist()) if token == note]
-        return ids[found[1] + 1 :] if len(found) > 1 else ids
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json` and the tokenizer's files."""

@@ -228,3 +228,13 @@ def plain_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     copy = type(backend).from_str(backend.to_str())
     copy.encode_special_tokens = True
     return lambda text: list(copy.encode(text, add_special_tokens=False).ids)
+
+
+def without_note(ids: Any, tokenizer: Any) -> list[int]:
+    """Cut the note off the ids (T,) of an answer; where there is none, they stay as they are."""
+    tokens: list[int] = [int(token) for token in ids]
+    note = tokenizer.convert_tokens_to_ids(NOTE)
+    if note is None or note == tokenizer.unk_token_id:
+        return tokens
+    found = [i for i, token in enumerate(tokens) if token == note]
+    return tokens[found[1] + 1 :] if len(found) > 1 else tokens

@@ -100,15 +100,6 @@ def encode_noted(
     return ids, learned
 
 
-def without_note(ids: Sequence[int], note_id: int) -> list[int]:
-    """Cut the note off generated ids."""
-    ids = list(ids)
-    if note_id not in ids:
-        return ids
-    last = len(ids) - 1 - ids[::-1].index(note_id)
-    return ids[last + 1 :]
-
-
 def draw_note_drill(
     rng: random.Random, tokenizer: PreTrainedTokenizerFast, names: Sequence[str], longest: int
 ) -> Row:

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM
-from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.prompts import without_note
 from ibllm_tools.preprocess import pixels_to_views
 from ibllm_tools.train.binding import group_clouds, official_clips
 from ibllm_tools.train.contrastive import clean_rows, encode_all, row_batches
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.naming import Names
-from ibllm_tools.train.notes import without_note
 from ibllm_tools.train.nothing import empty_pictures
 
 if TYPE_CHECKING:
@@ -162,7 +161,6 @@ def answer_all(
         return_dict=True,
     )
     answers: list[str] = []
-    note = tokenizer.convert_tokens_to_ids(NOTE)
     for rows in row_batches(len(features), 256):
         part = features[rows]
         ids = prompt["input_ids"].expand(len(part), -1)
@@ -173,6 +171,6 @@ def answer_all(
             max_new_tokens=ANSWER_TOKENS,
             do_sample=False,
         )
-        said = [without_note(row, note) for row in out[:, ids.shape[1] :].tolist()]
+        said = [without_note(row, tokenizer) for row in out[:, ids.shape[1] :].tolist()]
         answers += tokenizer.batch_decode(said, skip_special_tokens=True)
     return answers
