@@ -33,6 +33,8 @@ STAGES = [
     {"attachments"},
     {"toolkit"},
     {"media_agent"},
+    {"routing"},
+    {"agent_graphs"},
     {"evaluate"},
     {"demo", "demo_picture", "doctor"},
     {"cli"},

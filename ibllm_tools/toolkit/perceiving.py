@@ -88,9 +88,9 @@ class Perceiving:
             assert isinstance(item, Video)
             _, media = self._access.held(runtime).media(video)
             facts = self._facts(item)
-            context = _context(facts)
+            context = context_of(facts)
             asked = f"{question}\n{context}" if context else question
-            answer = self._chat.invoke([HumanMessage([asked, *_frames_and_sound(media, item)])])
+            answer = self._chat.invoke([HumanMessage([asked, *frames_and_sound(media, item)])])
             told = [f"{record['id']} lasts {item.duration_s:.1f} s.", answer.text, context]
             artifact = {"id": record["id"], "answer": answer.text, **facts}
             return "\n".join(filter(None, told)), artifact
@@ -119,7 +119,7 @@ class Perceiving:
         """What the experts find; without experts only the length."""
         facts: dict[str, Any] = {"duration_s": round(video.duration_s, 3)}
         if self._experts.detects:
-            facts["seen"] = _seen(video, self._experts.labels_in)
+            facts["seen"] = seen_by_second(video, self._experts.labels_in)
         if self._experts.recognizes and (sound := video.audio()) is not None:
             transcript = self._experts.recognizer().transcribe(mono(sound), sound.rate_hz)
             facts["transcript"] = transcript.model_dump()
@@ -132,7 +132,7 @@ def _told(answer: AIMessage, used: list[dict[str, Any]]) -> Result:
     return answer.text or "Nothing could be perceived.", artifact
 
 
-def _frames_and_sound(media: Media, video: Video) -> list[Media]:
+def frames_and_sound(media: Media, video: Video) -> list[Media]:
     """The pictures, and the sound track as a medium of its own."""
     if video.audio() is None:
         return [media]
@@ -142,7 +142,7 @@ def _frames_and_sound(media: Media, video: Video) -> list[Media]:
     return [pictures, Media({**media, "extras": heard})]
 
 
-def _seen(
+def seen_by_second(
     video: Video, labels_in: Callable[[PilImage.Image], dict[str, int]]
 ) -> list[dict[str, Any]]:
     """What a detector finds in one frame of each second; long videos are looked at less often."""
@@ -159,7 +159,7 @@ def _seen(
     ]
 
 
-def _context(facts: dict[str, Any]) -> str:
+def context_of(facts: dict[str, Any]) -> str:
     """What the experts found, in words."""
     lines = []
     seen = [entry for entry in facts.get("seen", ()) if entry["objects"]]

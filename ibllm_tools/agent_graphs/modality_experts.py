@@ -1,0 +1,239 @@
+"""`modality_experts`: what experts find in media goes to the LLM beside what it senses (figure 9).
+
+```
+attach ─┬─> look ───┬─> answer -> draw
+        └─> listen ─┘
+```
+A video's frames and its sound track go through ImageBind as two media of one mix; the detector
+looks at one frame of each second; the recogniser writes down what is said. Photos and recordings
+beside it are treated likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.graph import END, START, StateGraph
+
+from ibllm_tools.agent_graphs.brain import Brain, without_tags
+from ibllm_tools.agent_graphs.state import (
+    GraphInput,
+    GraphState,
+    open_shelf,
+    question_of,
+    subjects,
+)
+from ibllm_tools.agent_graphs.steps import tell_step
+from ibllm_tools.attachments.records import media_of, tag_of
+from ibllm_tools.media import MODALITIES, Audio, Image, Item, Video, load
+from ibllm_tools.toolkit.experts import Experts, mono
+from ibllm_tools.toolkit.perceiving import context_of, frames_and_sound, seen_by_second
+
+if TYPE_CHECKING:
+    import os
+
+    from langchain_core.language_models import BaseChatModel
+    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.types import Checkpointer
+
+    from ibllm_tools.agent_graphs.state import Shelf
+    from ibllm_tools.attachments.records import Attachment
+    from ibllm_tools.experts.protocols import Detector, Recognizer
+    from ibllm_tools.media import Media, MediaPolicy
+
+NO_MEDIA = "Please attach a video, a recording or a photo."
+ASKED = "What is happening?"
+_SENSED = tuple(MODALITIES)
+
+
+def _joined(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
+    """What one expert found beside what the other did; an empty dict begins anew."""
+    if not new:
+        return {}
+    merged = dict(old or {})
+    for id_, facts in new.items():
+        merged[id_] = {**merged.get(id_, {}), **facts}
+    return merged
+
+
+class ExpertState(GraphState, total=False):
+    """Beside what every graph holds: facts of the experts by attachment."""
+
+    facts: Annotated[dict[str, Any], _joined]
+
+
+def create_graph(
+    model: str | BaseChatModel | None = None,
+    *,
+    detector: Detector | str | bool | None = None,
+    recognizer: Recognizer | str | bool | None = None,
+    attachments_dir: str | os.PathLike[str] | None = None,
+    media_policy: MediaPolicy | None = None,
+    checkpointer: Checkpointer = None,
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Make the graph.
+
+    Args:
+        model: Answers; pocket by default. For one without senses pocket perceives, and what it
+            says is context like that of the experts.
+        detector: A detector, a checkpoint, True for the default one, False for none; by default
+            the default one if its files are here.
+        recognizer: Likewise.
+        attachments_dir: Where the bytes of attachments go.
+        media_policy: What messages may bring.
+        checkpointer: Keeps threads.
+    """
+    shelf = open_shelf(attachments_dir, media_policy)
+    work = _Experts(Brain(model, shelf), shelf, Experts(detector, recognizer))
+    graph = StateGraph(ExpertState, input_schema=GraphInput)
+    graph.add_node("attach", work.attach)
+    graph.add_node("look", work.look)
+    graph.add_node("listen", work.listen)
+    graph.add_node("answer", work.answer)
+    graph.add_node("draw", work.draw)
+    graph.add_edge(START, "attach")
+    graph.add_edge("attach", "look")
+    graph.add_edge("attach", "listen")
+    graph.add_edge(["look", "listen"], "answer")
+    graph.add_edge("answer", "draw")
+    graph.add_edge("draw", END)
+    return graph.compile(checkpointer=checkpointer, name="modality_experts")
+
+
+class _Experts:
+    """The nodes, with what they work by."""
+
+    def __init__(self, brain: Brain, shelf: Shelf, experts: Experts) -> None:
+        self._brain = brain
+        self._shelf = shelf
+        self._experts = experts
+
+    def attach(self, state: ExpertState) -> dict[str, Any]:
+        """Attach the media of new messages, and forget the facts of earlier questions."""
+        return {**self._shelf.attach(state), "facts": {}}
+
+    def look(self, state: ExpertState) -> dict[str, Any]:
+        """What the detector finds: in photos, and second by second in videos."""
+        facts: dict[str, Any] = {}
+        records = subjects(state, ["image", "video"])
+        if records and not self._experts.detects:
+            tell_step("look", "no detector is here; see `ibllm doctor`")
+            return {}
+        for record in records:
+            found = self._seen(self._item(record))
+            facts[record["id"]] = found
+            tell_step("look", f"{tag_of(record)}: {context_of(found) or 'nothing'}", **found)
+        return {"facts": facts} if facts else {}
+
+    def listen(self, state: ExpertState) -> dict[str, Any]:
+        """What is said in recordings and in sound tracks."""
+        facts: dict[str, Any] = {}
+        records = subjects(state, ["audio", "video"])
+        if records and not self._experts.recognizes:
+            tell_step("listen", "no speech recogniser is here; see `ibllm doctor`")
+            return {}
+        for record in records:
+            sound = _sound(self._item(record))
+            if sound is None:
+                tell_step("listen", f"{tag_of(record)} has no sound track")
+                continue
+            found = self._experts.recognizer().transcribe(mono(sound), sound.rate_hz)
+            facts[record["id"]] = {"transcript": found.model_dump(mode="json")}
+            told = f'"{found.text}"' if found.is_speech else "nobody speaks"
+            tell_step("listen", f"{tag_of(record)}: {told}", transcript=found.text)
+        return {"facts": facts} if facts else {}
+
+    def answer(self, state: ExpertState) -> dict[str, Any]:
+        """Answer by what is sensed, with what the experts found as context."""
+        records = subjects(state, _SENSED)
+        if not records:
+            tell_step("answer", NO_MEDIA)
+            return {"messages": [AIMessage(NO_MEDIA)], "report": {}}
+        facts = state.get("facts", {})
+        context = _told(records, facts)
+        question = without_tags(question_of(state), records) or ASKED
+        perceived = ""
+        if self._brain.senses(records):
+            said = self._sensed(self._brain.model, question, records, context)
+        else:
+            perceived = self._sensed(self._brain.perceiver, question, records, context)
+            tell_step("perceive", perceived)
+            tags = " ".join(tag_of(record) for record in records)
+            asked = f"{question} {tags}\nPerceived: {perceived}\n{context}".strip()
+            said = self._brain.model.invoke([HumanMessage(asked)]).text
+        tell_step("answer", said)
+        report = {"answer": said, "context": context, "perceived": perceived, "facts": facts}
+        return {"messages": [AIMessage(said)], "report": report}
+
+    def draw(self, state: ExpertState) -> dict[str, Any]:
+        """Draw frames with boxes, and the words over the wave."""
+        facts = state.get("facts", {})
+        held = state.get("attachments", {})
+        from ibllm_tools.agent_graphs.timeline_picture import draw_timeline
+
+        looked = [(held[id_], self._item(held[id_]), found) for id_, found in facts.items()]
+        media = draw_timeline([(item, found) for _, item, found in looked])
+        if media is None:
+            return {}
+        drawn = self._shelf.keep(media, held)
+        tell_step("draw", tag_of(drawn))
+        return {"picture": drawn["id"], "attachments": {drawn["id"]: drawn}}
+
+    def _sensed(
+        self, model: BaseChatModel, question: str, records: Sequence[Attachment], context: str
+    ) -> str:
+        media = [block for record in records for block in self._blocks(record, model)]
+        text = f"{question}\n{context}" if context else question
+        return model.invoke([HumanMessage([text, *media])]).text
+
+    def _blocks(self, record: Attachment, model: BaseChatModel) -> list[Any]:
+        """The media of an attachment; of a video its frames and its sound."""
+        if model is not self._brain.perceiver:
+            return self._brain.media([record])
+        media = media_of(record, self._shelf.files.get(record["sha256"]))
+        item = self._item(record)
+        parts: list[Media] = frames_and_sound(media, item) if isinstance(item, Video) else [media]
+        return list(parts)
+
+    def _seen(self, item: Item) -> dict[str, Any]:
+        """Labels by second, with the boxes for the picture."""
+        boxes: list[dict[str, Any]] = []
+
+        def labels_in(picture: Any) -> dict[str, int]:
+            found = self._experts.detector().detect(picture)
+            boxes.append(found.model_dump(mode="json"))
+            return found.counts()
+
+        if isinstance(item, Video):
+            seen = seen_by_second(item, labels_in)
+            return {"duration_s": round(item.duration_s, 3), "seen": seen, "boxes": boxes}
+        assert isinstance(item, Image)
+        return {"seen": [{"start_s": 0.0, "objects": labels_in(item.pixels)}], "boxes": boxes}
+
+    def _item(self, record: Attachment) -> Item:
+        return load(media_of(record, self._shelf.files.get(record["sha256"])), self._shelf.policy)
+
+
+def _sound(item: Item) -> Audio | None:
+    if isinstance(item, Video):
+        return item.audio()
+    return item if isinstance(item, Audio) else None
+
+
+def _told(records: Sequence[Attachment], facts: dict[str, Any]) -> str:
+    """What the experts found, each part under its attachment where there are several."""
+    parts = []
+    for record in records:
+        found = facts.get(record["id"], {})
+        words = context_of(found) if "duration_s" in found or "seen" not in found else _still(found)
+        if words:
+            parts.append(f"{tag_of(record)} {words}" if len(records) > 1 else words)
+    return "\n".join(parts)
+
+
+def _still(found: dict[str, Any]) -> str:
+    """What is in a photo, which has no times."""
+    objects = found["seen"][0]["objects"]
+    return f"Objects: {', '.join(f'{n} {label}' for label, n in objects.items())}." * bool(objects)
