@@ -1,0 +1,63 @@
+"""Routing: a chat model says which experts a question about media needs, and reads their results.
+
+```
+question + ids -> Router (one structured answer) -> Route -> experts -> lines of results
+                                                   question + lines -> the chat model's answer
+```
+Knows no model and opens no file: experts work on attachments, which code picks. Any LangChain
+chat model can be the router.
+"""
+
+from __future__ import annotations
+
+from ibllm_tools.routing.prompts import (
+    ANSWER_PROMPT,
+    PLAIN_PROMPT,
+    ROUTER_PROMPT,
+    answer_messages,
+    as_langchain,
+    is_chinese,
+    plain_messages,
+    router_messages,
+    with_results,
+)
+from ibllm_tools.routing.results import (
+    place_of,
+    say_likeness,
+    say_objects,
+    say_pair,
+    say_senses,
+    say_speech,
+)
+from ibllm_tools.routing.router import Router
+from ibllm_tools.routing.routes import EXPERTS, Expert, Route, fitting, kind_of_id
+from ibllm_tools.routing.words import Noun, asked_nouns, ids_in, known_nouns, noun_of
+
+__all__ = [
+    "ANSWER_PROMPT",
+    "EXPERTS",
+    "PLAIN_PROMPT",
+    "ROUTER_PROMPT",
+    "Expert",
+    "Noun",
+    "Route",
+    "Router",
+    "answer_messages",
+    "as_langchain",
+    "asked_nouns",
+    "fitting",
+    "ids_in",
+    "is_chinese",
+    "kind_of_id",
+    "known_nouns",
+    "noun_of",
+    "place_of",
+    "plain_messages",
+    "router_messages",
+    "say_likeness",
+    "say_objects",
+    "say_pair",
+    "say_senses",
+    "say_speech",
+    "with_results",
+]

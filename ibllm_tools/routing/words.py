@@ -1,0 +1,101 @@
+"""What code reads in a question: the nouns that it asks about, and the attachments it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ibllm_tools.routing.prompts import is_chinese
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A thing that can be looked for.
+
+    Attributes:
+        name: In English, as a detector calls it.
+        plural: Many of it.
+        name_zh: In Chinese; "" where it is not known.
+        others: Further words that mean it.
+        others_zh: Further Chinese words that do.
+    """
+
+    name: str
+    plural: str
+    name_zh: str = ""
+    others: tuple[str, ...] = ()
+    others_zh: tuple[str, ...] = ()
+
+
+@cache
+def known_nouns() -> dict[str, Noun]:
+    """The nouns of `nouns.psv` by their names."""
+    lines = (Path(__file__).parent / "nouns.psv").read_text(encoding="utf-8").splitlines()
+    nouns = {}
+    for line in lines[1:]:
+        name, plural, name_zh, others, others_zh = line.split("|")
+        split = [tuple(filter(None, words.split(","))) for words in (others, others_zh)]
+        nouns[name] = Noun(name, plural, name_zh, *split)
+    return nouns
+
+
+def noun_of(name: str) -> Noun:
+    """The noun of a name; one that is not known gets a plural by rule."""
+    known = known_nouns().get(name.casefold())
+    return known or Noun(name, _plural(name))
+
+
+def asked_nouns(question: str, classes: Iterable[str] | None = None) -> list[str]:
+    """Find the things that a question names, in its order, each once.
+
+    Args:
+        question: In English or Chinese: singular, plural and known synonyms count.
+        classes: What a detector knows; by default every known noun.
+
+    Returns:
+        Names, as in `classes`.
+    """
+    forms = _forms(tuple(known_nouns()) if classes is None else tuple(classes))
+    text = question.casefold()
+    found: list[tuple[int, str]] = []
+    for form, name in forms:  # longest first, so that "motorbike" is not a "bike"
+        pattern = re.escape(form) if is_chinese(form) else rf"(?<![a-z]){re.escape(form)}(?![a-z])"
+        for match in re.finditer(pattern, text):
+            found.append((match.start(), name))
+            text = text[: match.start()] + "\0" * len(form) + text[match.end() :]
+    return list(dict.fromkeys(name for _, name in sorted(found)))
+
+
+_ID = re.compile(r"(?<![A-Za-z0-9])([a-z]+-\d+)(?!\d)")
+
+
+def ids_in(question: str, ids: Sequence[str]) -> list[str]:
+    """The attachments that a question names by id, in its order; those that there are."""
+    named = _ID.findall(question.casefold())
+    return list(dict.fromkeys(id_ for id_ in named if id_ in ids))
+
+
+@cache
+def _forms(classes: tuple[str, ...]) -> list[tuple[str, str]]:
+    forms: dict[str, str] = {}
+    for name in classes:
+        noun = noun_of(name)
+        words = [noun.name.casefold(), noun.plural.casefold(), *noun.others]
+        words += [_plural(other) for other in noun.others]
+        words += [noun.name_zh, *noun.others_zh]
+        for word in filter(None, words):
+            forms.setdefault(word, name)
+    return sorted(forms.items(), key=lambda pair: -len(pair[0]))
+
+
+def _plural(word: str) -> str:
+    if word.endswith("man"):
+        return f"{word[:-3]}men"
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}s"
