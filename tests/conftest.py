@@ -10,14 +10,15 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-SUITES = pytest.StashKey[dict[str, str | None]]()
+SUITE = "LangChain's suite"  # a property of reports, so that it comes back from xdist's workers
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Keep quick cases that LangChain's suites mark as benchmarks: they belong to the suites."""
-    config.stash[SUITES] = {item.nodeid: standard_suite(item) for item in items}
     for item in items:
+        if suite := standard_suite(item):
+            item.user_properties.append((SUITE, suite))
         if item.function.__module__.startswith("langchain_tests."):
             item.own_markers = [mark for mark in item.own_markers if mark.name != "benchmark"]
 
@@ -93,11 +94,10 @@ def golden() -> Golden:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show LangChain's standard suites by name with their counts."""
-    suites = terminalreporter.config.stash.get(SUITES, {})
     counts: dict[str, Counter[str]] = {}
     for outcome in ("passed", "skipped", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
-            name = suites.get(report.nodeid)
+            name = dict(report.user_properties).get(SUITE)
             if name and (report.when == "call" or outcome != "passed"):
                 counts.setdefault(name, Counter())[outcome] += 1
     if counts:
