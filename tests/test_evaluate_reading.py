@@ -14,7 +14,6 @@ from ibllm_tools.evaluate.forced import (
     can_call,
     force_calls,
     held_properties,
-    prompt_with_tools,
 )
 from ibllm_tools.evaluate.reading import AnswerNames, FactReader, refuses_to_count, says_yes
 from ibllm_tools.evaluate.results import Target, ratio, share
@@ -182,9 +181,7 @@ def test_a_batch_decodes_the_calls_that_each_row_gets_alone(tokenizer):
     engine = Engine(model, ImageBindLLMProcessor(tokenizer))
     assert can_call(engine)
     questions = ["What is the weather in Paris?", "Hi", "东京"]
-    prompts = [
-        prompt_with_tools(engine, [{"role": "user", "content": q}], TOOLS) for q in questions
-    ]
+    prompts = [engine.prompt_ids([{"role": "user", "content": q}], TOOLS) for q in questions]
     together = force_calls(engine, prompts, [OFFERED] * 3)
     alone = [force_calls(engine, [prompt], [OFFERED])[0] for prompt in prompts]
     assert [d.call.text for d in together] == [d.call.text for d in alone]

@@ -235,17 +235,6 @@ def can_call(engine: Engine) -> bool:
     return CALL in engine.tokenizer.get_vocab()
 
 
-def prompt_with_tools(
-    engine: Engine, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
-) -> list[int]:
-    """Token ids of a conversation with tools, by the model's chat template."""
-    text = engine.tokenizer.apply_chat_template(
-        list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
-    )
-    ids: list[int] = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
 @torch.inference_mode()
 def force_calls(
     engine: Engine,

@@ -96,10 +96,8 @@ def offered(case: ToolCase) -> dict[str, dict[str, Mapping[str, Any]]]:
 def _prompts(
     session: Session, section: Section, cases: Sequence[ToolCase], task: str
 ) -> list[list[int]]:
-    from ibllm_tools.evaluate.forced import prompt_with_tools
-
     engine = session.ask.engine
-    prompts = [prompt_with_tools(engine, c.messages, c.tools) for c in cases]
+    prompts = [engine.prompt_ids(c.messages, c.tools) for c in cases]
     room = engine.max_context - ROOM_TOKENS
     cut = sum(len(p) > room for p in prompts)
     if cut:

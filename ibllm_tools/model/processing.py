@@ -19,6 +19,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from ibllm_tools.errors import CheckpointError, ConfigurationError
 from ibllm_tools.model.loading import HUB_OPTIONS, fetch_folder
 from ibllm_tools.model.prompts import encode_conversation, without_note
+from ibllm_tools.model.tool_ranking import RANKER_FOLDER, ToolRanker
 from ibllm_tools.preprocess import MediaBatch, PreprocessConfig
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ImageBindLLMProcessor:
             templates are used, as the released model was trained.
         preprocess: Sizes and constants of the media inputs; ImageBind's when None.
         system_prompt: Put before conversations that have no system message.
+        tool_ranker: Sorts tools by how well they fit; None lists them as they are given.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class ImageBindLLMProcessor:
         preprocess: PreprocessConfig | None = None,
         *,
         system_prompt: str | None = None,
+        tool_ranker: ToolRanker | None = None,
     ) -> None:
+        self.tool_ranker = tool_ranker
         self.tokenizer = tokenizer
         self.preprocess = preprocess or PreprocessConfig()
         self.system_prompt = system_prompt
@@ -133,6 +137,14 @@ class ImageBindLLMProcessor:
             self.tokenizer, messages, tools=tools, chat_template=chat_template, opening=opening
         )
 
+    def arrange(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> list[Mapping[str, Any]]:
+        """List tools for `encode`: by how well they fit, where the model has a ranking."""
+        if self.tool_ranker is None or not tools:
+            return list(tools)
+        return self.tool_ranker.arrange(messages, tools)
+
     def pad(
         self, rows: Sequence[Sequence[int]], *, padding_side: str = "left"
     ) -> dict[str, torch.Tensor]:
@@ -165,10 +177,12 @@ class ImageBindLLMProcessor:
         return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `preprocessor_config.json` and the tokenizer's files."""
+        """Write `preprocessor_config.json`, the tokenizer's files and the ranking of tools."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
+        if self.tool_ranker is not None:
+            self.tool_ranker.save(folder / RANKER_FOLDER)
         settings = {
             "processor_class": type(self).__name__,
             "preprocess": self.preprocess.to_dict(),
@@ -193,7 +207,13 @@ class ImageBindLLMProcessor:
                 f"{folder / CONFIG_FILE} cannot be read ({error}); expected what "
                 "ImageBindLLMProcessor.save_pretrained or `ibllm convert` writes"
             ) from error
-        return cls(load_tokenizer(folder), preprocess, system_prompt=settings.get("system_prompt"))
+        tools = folder / RANKER_FOLDER
+        return cls(
+            load_tokenizer(folder),
+            preprocess,
+            system_prompt=settings.get("system_prompt"),
+            tool_ranker=ToolRanker.load(tools) if tools.is_dir() else None,
+        )
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.tool_ranking import ToolRanker
 from ibllm_tools.train.drills import DrillTokens, draw_drill
 from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
@@ -36,7 +37,7 @@ from ibllm_tools.train.tokenizer import (
     render_chat,
     train_tokenizer,
 )
-from ibllm_tools.train.tool_talk import ToolChat, draw_tool_chats
+from ibllm_tools.train.tool_talk import ToolChat, arrange_tools, draw_tool_chats
 
 __all__ = [
     "Batch",
@@ -70,7 +71,7 @@ FIRST_WEIGHT = 3.0
 class LanguageSizes:
     """Sizes of the base language model and of its text."""
 
-    vocab_size: int = 1536
+    vocab_size: int = 1712
     width: int = 192
     hidden: int = 512
     n_layers: int = 5
@@ -193,7 +194,11 @@ class LanguageText:
 
 
 def draw_text(
-    rng: random.Random, facts: Sequence[Fact], text: Sequence[dict[str, str]], sizes: LanguageSizes
+    rng: random.Random,
+    facts: Sequence[Fact],
+    text: Sequence[dict[str, str]],
+    sizes: LanguageSizes,
+    ranker: ToolRanker | None = None,
 ) -> LanguageText:
     """Draw all pretraining text."""
     talks = draw_talks(rng, facts, sizes.n_talks)
@@ -201,7 +206,11 @@ def draw_text(
     instructions = pick_instructions(rng, text, sizes.n_instructions)
     plain = knowledge + instructions
     tools = draw_tool_chats(rng, sizes.n_tools, plain)
-    tools = [c for c in tools if is_allowed(dump_json([c.messages, c.tools]))]
+    tools = [
+        arrange_tools(rng, c, ranker)
+        for c in tools
+        if is_allowed(dump_json([c.messages, c.tools]))
+    ]
     captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
     return LanguageText(talks, knowledge + instructions, tools, captions)
 
@@ -256,10 +265,11 @@ def train_language(
     schedule: Schedule,
     facts: Sequence[Fact],
     text: Sequence[dict[str, str]],
+    ranker: ToolRanker | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train tokenizer and base language model from scratch; resumes after a kill."""
     rng = random.Random(run.step_seed("language", -1))  # noqa: S311
-    drawn = draw_text(rng, facts, text, sizes)
+    drawn = draw_text(rng, facts, text, sizes, ranker)
     tokenizer = _load_or_train_tokenizer(run.work_dir / "tokenizer", drawn, sizes)
     pools = pool_batches(rng, drawn, facts, tokenizer, sizes)
     run.say("language: batches " + " ".join(f"{k} {len(v)}" for k, v in pools.items()))

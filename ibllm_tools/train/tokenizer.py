@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.tool_ranking import FITS
 
 PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL, CALL = CHAT_TOKENS = (
     "<|pad|>",
@@ -28,9 +29,13 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT, TOOL, CALL = CHAT_TOKENS = (
 N_MARKS = 16
 TOOL_MARKS = tuple(f"<|{i}|>" for i in range(1, N_MARKS + 1))
 """One special token before each tool of a list; a longer list begins again with the first."""
-SPECIAL_TOKENS = (*CHAT_TOKENS, *TOOL_MARKS, NOTE)
+FITS_MARK = "<|fits|>"
+"""Before a tool that fits the request; see `ToolRanker`."""
+SPECIAL_TOKENS = (*CHAT_TOKENS, *TOOL_MARKS, NOTE, FITS_MARK)
 NAME_OPENS, ARGUMENTS_OPEN = JSON_PIECES = ('{"name": "', '", "arguments": {')
 """Added tokens: how every call begins, and what stands between its name and its arguments."""
+KANA = (*map(chr, range(0x3041, 0x3097)), *map(chr, range(0x30A1, 0x30FB)), "ー")
+"""Added tokens: in bytes, kana differ in their last one only, and copies go astray."""
 
 Message = Mapping[str, Any]
 """A message in OpenAI's form; LangChain's own `tool_calls` are understood as well."""
@@ -63,7 +68,7 @@ CHAT_TEMPLATE = (
     "{%- if tools or led %}{{- '<|system|>' }}"
     "{%- if led %}{{- text(messages[0].content) }}{%- endif %}"
     "{%- for tool in tools or [] %}{%- set f = tool.function or tool %}"
-    "{{- '<|' ~ (loop.index0 % 16 + 1) ~ '|>' ~ f.name }}({{ fields(f.parameters or {}) }})"
+    "{{- '<|fits|>' if tool.fits }}{{- '<|' ~ (loop.index0 % 16 + 1) ~ '|>' ~ f.name }}({{ fields(f.parameters or {}) }})"
     "{%- if f.description %} {{ f.description }}{%- endif %}"
     "{%- endfor %}{{- '<|end|>' }}{%- endif %}"
     "{%- for message in (messages[1:] if led else messages) %}"
@@ -104,7 +109,7 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(JSON_PIECES),
+        vocab_size=vocab_size - len(JSON_PIECES) - len(KANA),
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -117,13 +122,14 @@ def wrap_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
     """Give a trained tokenizer its special tokens, JSON pieces and chat template."""
     from tokenizers import AddedToken
 
-    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in JSON_PIECES])
+    added = (*JSON_PIECES, *KANA)
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in added])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         bos_token=BOS,
         eos_token=END,
-        additional_special_tokens=[*CHAT_TOKENS[3:], *TOOL_MARKS, NOTE],
+        additional_special_tokens=[*CHAT_TOKENS[3:], *TOOL_MARKS, NOTE, FITS_MARK],
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
@@ -204,7 +210,8 @@ def _render_tool(index: int, tool: Mapping[str, Any]) -> str:
     function = tool.get("function") or tool
     described = f" {function['description']}" if function.get("description") else ""
     fields = _render_fields(function.get("parameters") or {})
-    return f"{TOOL_MARKS[index % N_MARKS]}{function['name']}({fields}){described}"
+    mark = (FITS_MARK if tool.get(FITS) else "") + TOOL_MARKS[index % N_MARKS]
+    return f"{mark}{function['name']}({fields}){described}"
 
 
 def _render_fields(schema: Mapping[str, Any]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from ibllm_tools.model.tool_ranking import FITS, ToolRanker
 from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import encode_messages
 from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
@@ -104,7 +105,7 @@ def draw_tool_chats(
         (10.0, lambda: _call_row(world)),
         (1.0, lambda: _parallel_row(world)),
         (1.0, lambda: _sequence_row(world)),
-        (2.2, lambda: _plain_row(world, plain)),
+        (3.2, lambda: _plain_row(world, plain)),
         (0.6, lambda: _unserved_row(world)),
     )
     weights = [w for w, _ in makers]
@@ -116,10 +117,31 @@ def draw_tool_rows(
     tokenizer: PreTrainedTokenizerFast,
     count: int,
     plain: Sequence[Sequence[Turn]] = (),
+    ranker: ToolRanker | None = None,
 ) -> list[Row]:
-    """Draw training conversations, tokenised: see `draw_tool_chats`."""
-    chats = draw_tool_chats(rng, count, plain)
+    """Draw training conversations, arranged and tokenised: see `draw_tool_chats`."""
+    chats = [arrange_tools(rng, c, ranker) for c in draw_tool_chats(rng, count, plain)]
     return [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in chats]
+
+
+UNRANKED, MISJUDGED = 0.08, 0.06
+"""Shares of rows whose tools lie in any order without marks, or have one mark that is wrong."""
+
+
+def arrange_tools(rng: random.Random, chat: ToolChat, ranker: ToolRanker | None) -> ToolChat:
+    """List a conversation's tools as they are listed when its last call is made.
+
+    A ranking errs less often on what it was trained on than on what people ask, so some rows
+    are spoiled: the model shall read, too.
+    """
+    if ranker is None or not chat.tools or rng.random() < UNRANKED:
+        return chat
+    calls = [i for i, m in enumerate(chat.messages) if m.get("tool_calls")]
+    tools = ranker.arrange(chat.messages[: calls[-1]] if calls else chat.messages, chat.tools)
+    if rng.random() < MISJUDGED:
+        i = rng.randrange(min(2, len(tools)))
+        tools[i] = {**tools[i], FITS: not tools[i][FITS]}
+    return replace(chat, tools=tuple(tools))
 
 
 def offer(

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model import ImageBindLLM
 from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.tool_ranking import ToolRanker
 from ibllm_tools.train.contrastive import fast_cpu
 from ibllm_tools.train.drills import draw_drill_rows
 from ibllm_tools.train.features import FeatureSource, faint
@@ -35,7 +36,7 @@ from ibllm_tools.train.talk import (
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
 from ibllm_tools.train.tokenizer import NAME_OPENS, encode_chat, encode_messages
 from ibllm_tools.train.tool_seen import seen_chat
-from ibllm_tools.train.tool_talk import draw_tool_rows
+from ibllm_tools.train.tool_talk import arrange_tools, draw_tool_rows
 
 BATCH_TOKENS = 1920
 N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.29, "unknown": 0.2}
@@ -53,6 +54,7 @@ def draw_shown_rows(
     concepts: Sequence[int],
     tokenizer: PreTrainedTokenizerFast,
     count: int,
+    ranker: ToolRanker | None = None,
 ) -> list[Row]:
     """Conversations about media: one thing, two things, or nothing known.
 
@@ -62,6 +64,7 @@ def draw_shown_rows(
         concepts: Concepts that can be shown.
         tokenizer: Of the language model.
         count: Rows to draw.
+        ranker: Arranges the tools of rows that call one.
     """
     rows: list[Row] = []
     while len(concepts) > 3 and len(rows) < PAIRED * count:
@@ -69,6 +72,7 @@ def draw_shown_rows(
     while len(rows) < (PAIRED + CALLED) * count:
         concept = rng.choice(concepts) if rng.random() < 0.93 else -1
         chat = seen_chat(rng, facts[concept] if concept >= 0 else None)
+        chat = arrange_tools(rng, chat, ranker)
         ids, learned = encode_messages(tokenizer, chat.messages, chat.tools)
         rows.append(Row(ids, learned, (concept, -1), has_media=True))
     while len(rows) < count:
@@ -151,6 +155,7 @@ def draw_bare_rows(
     text: Sequence[dict[str, str]],
     tokenizer: PreTrainedTokenizerFast,
     count: int,
+    ranker: ToolRanker | None = None,
 ) -> list[Row]:
     """Conversations without media: tools, facts, small talk, instructions, nothing to see."""
     chats = [knowledge_talk(rng, facts) for _ in range(count // 4)]
@@ -159,7 +164,7 @@ def draw_bare_rows(
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
     n_drills = count // 12
     n_tools = max(0, count - len(rows) - n_drills)
-    rows += draw_tool_rows(rng, tokenizer, n_tools, chats)
+    rows += draw_tool_rows(rng, tokenizer, n_tools, chats, ranker)
     return rows + draw_drill_rows(rng, tokenizer, n_drills)
 
 
