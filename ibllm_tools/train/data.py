@@ -93,7 +93,7 @@ def read_concepts(data_dir: Path) -> list[Concept]:
 
 def read_text(data_dir: Path, split: str = "train") -> list[dict[str, str]]:
     """Read the text rows of one split: kind, lang, instruction, input, output."""
-    frame = _read_parquet(data_dir / "text.parquet")
+    frame = read_parquet(data_dir / "text.parquet")
     frame = frame[frame.split == split]
     columns = ["kind", "lang", "instruction", "input", "output"]
     rows: list[dict[str, str]] = frame[columns].fillna("").to_dict("records")
@@ -133,7 +133,7 @@ def open_table(data_dir: Path, work_dir: Path, kind: str, split: str) -> Table:
 
 
 def _decode_table(data_dir: Path, stem: Path, kind: _Kind, split: str) -> None:
-    frame = _read_parquet(data_dir / kind.file)
+    frame = read_parquet(data_dir / kind.file)
     frame = frame[frame.split == split].reset_index(drop=True)
     part = stem.with_suffix(".part.npy")
     out = np.lib.format.open_memmap(
@@ -192,7 +192,13 @@ _KINDS = {
 }
 
 
-def _read_parquet(path: Path) -> Any:
+def read_parquet(path: Path) -> Any:
+    """Read a table of the pack as a pandas frame.
+
+    Raises:
+        ConfigurationError: There is no such file.
+        MissingExtraError: pandas or pyarrow is not installed.
+    """
     try:
         import pandas as pd
         import pyarrow as pa  # noqa: F401
@@ -242,6 +248,6 @@ def read_scenes(data_dir: Path, split: str = "train") -> list[tuple[bytes, str]]
     path = data_dir / "scenes.parquet"
     if not path.is_file():
         return []
-    frame = _read_parquet(path)
+    frame = read_parquet(path)
     frame = frame[frame.split == split]
     return list(zip(frame.jpeg, frame.objects, strict=True))
