@@ -6,6 +6,7 @@ IbllmError
 ├── CheckpointError    weights or a model folder that do not fit; names the keys or files
 ├── DataError          training data of which nothing can be used; names rows and reasons
 ├── ConfigurationError options that cannot work together; says which value would
+│   └── ContextLengthError  a conversation that leaves no room in the model's context
 ├── SchemaError        a JSON schema that decoding cannot enforce; names keyword and place
 ├── ModelError         a model whose numbers cannot be used
 ├── QueueFullError     more answers under way than an engine takes; says how many
@@ -37,6 +38,10 @@ class DataError(IbllmError, ValueError):
 
 class ConfigurationError(IbllmError, ValueError):
     """Options cannot work together; the message says which value would."""
+
+
+class ContextLengthError(ConfigurationError):
+    """A conversation leaves no room for an answer in the model's context."""
 
 
 class SchemaError(IbllmError, ValueError):

@@ -35,6 +35,7 @@ STAGES = [
     {"toolkit"},
     {"media_agent"},
     {"agent_graphs"},
+    {"serving", "mcp_server", "terminal", "ui"},
     {"evaluate"},
     {"demo", "demo_picture", "doctor"},
     {"cli"},

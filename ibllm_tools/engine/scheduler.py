@@ -51,6 +51,11 @@ class Scheduler:
         self._closing = False
         self._n_open = 0
 
+    @property
+    def n_open(self) -> int:
+        """Answers that hold a place."""
+        return self._n_open
+
     @contextmanager
     def ticket(self) -> Iterator[None]:
         """Hold a place for one answer, from before its media are read to its end.

@@ -15,7 +15,7 @@ from ibllm_tools.engine.channels import Channel, LoopChannel, ThreadChannel
 from ibllm_tools.engine.requests import Prompt, Request
 from ibllm_tools.engine.scheduler import make_scheduler
 from ibllm_tools.engine.turns import index_media, media_by_turn
-from ibllm_tools.errors import ConfigurationError
+from ibllm_tools.errors import ConfigurationError, ContextLengthError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -107,7 +107,7 @@ class Engine:
             the answer out of the batch before the next step.
 
         Raises:
-            ConfigurationError: The prompt leaves no room in the model's context.
+            ContextLengthError: The prompt leaves no room in the model's context.
             QueueFullError: Too many answers are under way.
             EngineClosedError: The engine was closed meanwhile.
             ModelError: The model's numbers cannot be used.
@@ -151,11 +151,16 @@ class Engine:
             finally:
                 request.cancel()
 
+    @property
+    def n_open(self) -> int:
+        """Answers under way, those that wait for a slot or for their media included."""
+        return self._scheduler.n_open
+
     def prompt_ids(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
         """Token ids of a conversation, by the model's chat template, ready for the answer."""
-        return self._encode(messages, tools, opening=True)
+        return self._encode(messages, self.processor.arrange(messages, tools), opening=True)
 
     def close(self) -> None:
         """End the answers under way with an error, and free their memory; use starts it again."""
@@ -189,6 +194,7 @@ class Engine:
         tools: Sequence[Mapping[str, Any]],
     ) -> Prompt:
         """Encode a conversation and its media."""
+        tools = self.processor.arrange(messages, tools)
         ids = self._encode(messages, tools, opening=True)
         turns = media_by_turn(messages, media)
         injection = self._injection([items for _, items in turns] or [()], cache)
@@ -221,7 +227,7 @@ class Engine:
         prompt, opened = self._at_answer(prompt, constraint)
         room = self.max_context - len(prompt.ids)
         if room < 1:
-            raise ConfigurationError(
+            raise ContextLengthError(
                 f"the prompt has {len(prompt.ids)} tokens, but the model's context holds "
                 f"{self.max_context}; send a shorter conversation"
             )
