@@ -7,16 +7,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ibllm_tools.checkpoints import find_folder, no_progress_bar, weight_files
+from ibllm_tools.checkpoints import CONFIG_NAME, find_folder, no_progress_bar, weight_files
 from ibllm_tools.errors import CheckpointError, IbllmError
+
+POCKET_DETECTOR, POCKET_RECOGNIZER = SHIPPED = ("pocket_detector", "pocket_recognizer")
+
+
+def shipped_folder(name: str) -> Path:
+    """Return where one of the experts in `SHIPPED` lies, be it there or not."""
+    return Path(__file__).parents[1] / name
+
+
+def is_shipped(name: str) -> bool:
+    """Tell whether an expert of this name came with the package."""
+    return name in SHIPPED and (shipped_folder(name) / CONFIG_NAME).is_file()
 
 
 def find_source(checkpoint: str) -> str:
     """Return the resolved local folder of a transformers checkpoint, or its hub id.
 
     Raises:
-        CheckpointError: It looks like a path, and nothing is there.
+        CheckpointError: It looks like a path, and nothing is there, or a shipped one is gone.
     """
+    if checkpoint in SHIPPED:
+        if not is_shipped(checkpoint):
+            raise CheckpointError(
+                f"the package has no weights in {shipped_folder(checkpoint)}; reinstall "
+                "ibllm-tools, or name a folder or a hub id"
+            )
+        return str(shipped_folder(checkpoint).resolve())
     if checkpoint == "pocket":
         raise CheckpointError('"pocket" is a chat model and no expert; name a folder or a hub id')
     folder = find_folder(checkpoint)

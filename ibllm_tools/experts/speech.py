@@ -224,16 +224,22 @@ class _Whisper:
             num_beams=1,
             **options,
         )
-        segments = [
-            (segment, segment["tokens"].tolist())
-            for segment in answer["segments"][0]
-            if self._text_positions(segment["tokens"].tolist())
-        ]
+        found = [(segment, segment["tokens"].tolist()) for segment in answer["segments"][0]]
+        segments = [one for one in found if self._text_positions(one[1])]
         heard = [self._to_heard(segment, window, length_s) for segment, _ in segments]
         window_s = float(self.extract.chunk_length)
         if heard and self._is_cut(segments[-1][1]):
             return heard, max(heard[-1].segment.end_s - window.start_s, MIN_STEP_S)
+        if not heard and found and self.has_times:
+            # A time alone, late in the window: there the first words begin, cut by its end.
+            begins_s = self._begins(found[-1][1])
+            return heard, begins_s if begins_s > window_s / 2 else window_s
         return heard, window_s
+
+    def _begins(self, tokens: list[int]) -> float:
+        """The last time among tokens, in seconds; 0 if there is none."""
+        zero = int(self.settings.no_timestamps_token_id) + 1
+        return max((TIME_STEP_S * (token - zero) for token in tokens if token >= zero), default=0.0)
 
     def _is_cut(self, tokens: list[int]) -> bool:
         """Tell whether another segment begins that does not end within the window.
