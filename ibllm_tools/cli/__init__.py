@@ -19,7 +19,9 @@ from ibllm_tools.cli.convert import convert
 from ibllm_tools.cli.data import clean
 from ibllm_tools.cli.doctor import demo, doctor
 from ibllm_tools.cli.embed import embed
+from ibllm_tools.cli.mcp import mcp
 from ibllm_tools.cli.search import search
+from ibllm_tools.cli.serve import serve
 from ibllm_tools.errors import IbllmError
 
 DEBUG = "IBLLM_DEBUG"
@@ -31,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (ask, embed, search, clean, convert, doctor, demo):
+for command in (ask, embed, search, serve, mcp, clean, convert, doctor, demo):
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,7 @@ import typer
 
 from ibllm_tools.cli.files import STDIN, read_media, split_file
 from ibllm_tools.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption, print_json
-from ibllm_tools.errors import CheckpointError, ConfigurationError, MediaError
+from ibllm_tools.errors import ConfigurationError, MediaError
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -118,38 +116,15 @@ def _indexed(
 ) -> tuple[ImageBindVectorStore, FolderReport]:
     """Bring the index of a folder up to date."""
     from ibllm_tools.vectorstores import index_folder
+    from ibllm_tools.vectorstores.indexes import index_place, open_index
 
-    place = index or _usual_place(folder, embeddings.model)
-    store = _open(place, embeddings, ours=index is None)
+    def say(line: str) -> None:
+        typer.echo(f"ibllm: {line}", err=True)
+
+    place = index or index_place(folder, embeddings.model)
+    store = open_index(place, embeddings, renew=index is None, say=say)
     report = index_folder(store, folder, on_file=_progress, save=lambda: store.save_local(place))
     return store, report
-
-
-def _open(place: Path, embeddings: ImageBindEmbeddings, *, ours: bool) -> ImageBindVectorStore:
-    """Open an index; one in the cache folder that does not fit is made anew.
-
-    Raises:
-        CheckpointError: The index that the user named does not fit.
-    """
-    from ibllm_tools.vectorstores import STORE_FILE, ImageBindVectorStore
-
-    if not (place / STORE_FILE).is_file():
-        return ImageBindVectorStore(embeddings)
-    try:
-        return ImageBindVectorStore.load_local(place, embeddings)
-    except CheckpointError as error:
-        if not ours:
-            raise
-        typer.echo(f"ibllm: indexing anew: {error}", err=True)
-        return ImageBindVectorStore(embeddings)
-
-
-def _usual_place(folder: Path, model: str) -> Path:
-    """A folder in the user's cache for each folder of media and model."""
-    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    base = Path(usual) if usual else Path.home() / ".cache"
-    key = f"{folder.resolve()}\0{model}".encode("utf-8", "surrogateescape")
-    return base / "ibllm" / "search" / hashlib.sha256(key).hexdigest()[:16]
 
 
 def _progress(done: int, total: int) -> None:

@@ -56,7 +56,7 @@ class FolderReport:
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundFile:
     """A media file, and how to tell later that it has changed."""
 
     path: Path
@@ -76,6 +76,7 @@ def index_folder(
     *,
     on_file: Callable[[int, int], None] | None = None,
     save: Callable[[], None] | None = None,
+    follow_links: bool = True,
 ) -> FolderReport:
     """Bring a store up to date with the media below a folder.
 
@@ -88,6 +89,7 @@ def index_folder(
         on_file: Called with the files done and the files to do.
         save: Called about once a minute and at the end, also after an interruption, if the
             store has changed since.
+        follow_links: False leaves out files that are links, which may lead out of the folder.
 
     Returns:
         What was done. Files that cannot be read are named there and are not in the store.
@@ -100,7 +102,7 @@ def index_folder(
     if not root.is_dir():
         raise ConfigurationError(f"{folder}: found no folder, expected one with media")
     report = FolderReport(root)
-    found = list(_media_below(root))
+    found = list(media_below(root, follow_links=follow_links))
     report.files = len(found)
     known = {str(d.id): d for d in store.documents(report.holds)}
     gone = sorted(set(known) - {str(file.path) for file in found})
@@ -114,7 +116,7 @@ def index_folder(
 
 def _encode(
     store: ImageBindVectorStore,
-    files: list[_Found],
+    files: list[FoundFile],
     report: FolderReport,
     on_file: Callable[[int, int], None] | None,
     save: Callable[[], None] | None,
@@ -135,7 +137,7 @@ def _encode(
 
 
 def _keep(
-    store: ImageBindVectorStore, file: _Found, result: Embedded | Exception, report: FolderReport
+    store: ImageBindVectorStore, file: FoundFile, result: Embedded | Exception, report: FolderReport
 ) -> bool:
     """Put one result into the store; tell whether that changed the store."""
     identity = str(file.path)
@@ -151,20 +153,23 @@ def _keep(
     return True
 
 
-def _is_known(document: Document | None, file: _Found) -> bool:
+def _is_known(document: Document | None, file: FoundFile) -> bool:
     if document is None:
         return False
     return all(document.metadata.get(key) == value for key, value in file.stamp.items())
 
 
-def _media_below(root: Path) -> Iterator[_Found]:
+def media_below(root: Path, *, follow_links: bool = True) -> Iterator[FoundFile]:
+    """Walk through the media files below a folder, in order of their names."""
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             is_media = modality_of_name(name) or name.lower().endswith(".npy")
             if is_media and not name.startswith("."):
                 path = Path(parent, name)
-                yield _Found(path, path.relative_to(root).as_posix(), _stamp(path))
+                if not follow_links and path.is_symlink():
+                    continue
+                yield FoundFile(path, path.relative_to(root).as_posix(), _stamp(path))
 
 
 def _stamp(path: Path) -> dict[str, int]:
