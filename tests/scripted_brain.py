@@ -34,7 +34,7 @@ class ScriptedBrain(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def call(name: str, **args: Any) -> AIMessage:
+def call(name: str, /, **args: Any) -> AIMessage:
     """An answer that calls one tool."""
     return AIMessage("", tool_calls=[{"name": name, "args": args, "id": f"call-{name}"}])
 

@@ -72,6 +72,11 @@ class Brain:
         """Whether it is a `ChatImageBindLLM`, which mixes what it perceives."""
         return self.perceiver is self.model
 
+    @property
+    def has_senses(self) -> bool:
+        """Whether the model takes any medium by itself."""
+        return senses_of(self.model) is not None
+
     def senses(self, records: Sequence[Attachment]) -> bool:
         """Whether the model itself takes all of these attachments."""
         senses = senses_of(self.model)

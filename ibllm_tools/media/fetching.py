@@ -1,4 +1,4 @@
-"""HTTP(S) downloads under the media policy; the only place that opens a connection.
+"""HTTP(S) under the media policy, downloads and calls; the only place that opens a connection.
 
 The host must be listed, every address that it resolves to must be public, and the connection goes
 to the very address that was checked, so that a second name lookup can change nothing. Redirects
@@ -14,6 +14,8 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -53,6 +55,40 @@ def fetch(url: str, policy: MediaPolicy, name: str) -> bytes:
     raise _refused(name, f"more than {policy.max_redirects} redirects", "pass the final address")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a server says to a call: its status, its media type, and the body."""
+
+    status: int
+    mime_type: str
+    body: bytes
+
+
+def send(
+    method: str,
+    url: str,
+    policy: MediaPolicy,
+    name: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request within the policy; redirects are answers, and not followed.
+
+    Raises:
+        MediaError: The host is not listed, resolves to a private address, is too slow, or sends
+            too much or too little.
+    """
+    deadline = time.monotonic() + policy.fetch_timeout_s
+    target = _target(url, policy, name)
+    addresses = _checked_addresses(target, policy, name, deadline)
+    with _exchange(target, addresses, policy, name, deadline) as connection:
+        connection.request(method, target.path, body, {**_HEADERS, **(headers or {})})
+        with connection.getresponse() as response:
+            mime_type = response.headers.get_content_type()
+            return Answer(response.status, mime_type, _body(response, policy, name, deadline))
+
+
 def _refused(name: str, found: str, step: str) -> MediaError:
     return problem(name, found, "a URL that the media policy allows, or base64", step)
 
@@ -68,7 +104,7 @@ def _target(url: str, policy: MediaPolicy, name: str) -> _Target:
         raise _refused(name, f"the URL {shown(url)}", "use http:// or https:// with a host")
     if parts.username is not None or parts.password is not None:
         raise _refused(name, "a URL with a user name in it", "leave the name out")
-    if not _is_listed(host, port, policy.allowed_hosts):
+    if not is_listed(host, port, policy.allowed_hosts):
         raise _refused(
             name,
             f"the host {shown(host)}:{port}, which is not allowed",
@@ -81,7 +117,8 @@ def _target(url: str, policy: MediaPolicy, name: str) -> _Target:
     return _Target(parts.scheme, host, port, path)
 
 
-def _is_listed(host: str, port: int, allowed: tuple[str, ...]) -> bool:
+def is_listed(host: str, port: int, allowed: tuple[str, ...]) -> bool:
+    """Whether a host and port are on a list of `MediaPolicy.allowed_hosts`."""
     for entry in allowed:
         # A bare IPv6 address has colons of its own and cannot carry a port.
         parts = urlsplit(
@@ -233,14 +270,25 @@ def _get(
     target: _Target, addresses: tuple[str, ...], policy: MediaPolicy, name: str, deadline: float
 ) -> tuple[bytes | None, str]:
     """Send one request; return the body, or None and the address of a redirect."""
-    connection = _connected(target, addresses, policy, name, deadline)
-    try:
+    with _exchange(target, addresses, policy, name, deadline) as connection:
         connection.request("GET", target.path, headers=_HEADERS)
         with connection.getresponse() as response:
             location = response.getheader("Location")
             if response.status in _REDIRECTS and location:
                 return None, location
+            if response.status != 200:
+                raise _refused(name, f"HTTP status {response.status}", "check the address")
             return _body(response, policy, name, deadline), ""
+
+
+@contextmanager
+def _exchange(
+    target: _Target, addresses: tuple[str, ...], policy: MediaPolicy, name: str, deadline: float
+) -> Iterator[_Pinned]:
+    """A connection for one request; what breaks in it becomes a `MediaError`."""
+    connection = _connected(target, addresses, policy, name, deadline)
+    try:
+        yield connection
     except MediaError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -256,8 +304,6 @@ def _get(
 def _body(
     response: http.client.HTTPResponse, policy: MediaPolicy, name: str, deadline: float
 ) -> bytes:
-    if response.status != 200:
-        raise _refused(name, f"HTTP status {response.status}", "check the address")
     if (response.getheader("Content-Encoding") or "identity").lower() != "identity":
         raise _refused(name, "a compressed answer", "let the server send it as it is")
     _check_size(response.length or 0, policy, name)
