@@ -45,7 +45,7 @@ def dress(rng: random.Random, question: str, *, chinese: bool) -> str:
 def _dress_en(rng: random.Random, question: str) -> str:
     if rng.random() < 0.2:
         before = rng.choice(POLITE)
-        question = before + (question if before[-2] in ".!" else _lower_first(question))
+        question = before + (question if before[-2] in ".!" else lower_first(question))
     if rng.random() < 0.12:
         question += rng.choice(THANKS)
     if rng.random() < 0.15:
@@ -74,7 +74,7 @@ def _dress_zh(rng: random.Random, question: str) -> str:
     return question
 
 
-def _lower_first(text: str) -> str:
+def lower_first(text: str) -> str:
     """Make the first letter small, but for "I" and names of languages."""
     word = text.split(" ", 1)[0].split("'", maxsplit=1)[0]
     return text if word in ("I", "English", "Chinese") else text[:1].lower() + text[1:]

@@ -20,7 +20,7 @@ from ibllm_tools.routing import (
     say_speech,
 )
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.route_words import fill, join, phrases, put
+from ibllm_tools.train.route_words import draw_template, fill, join, put
 from ibllm_tools.train.tool_talk import ToolChat
 
 Read = tuple[str, str, str]
@@ -46,7 +46,17 @@ _NOT_PLAIN = ("Is ", "Are ", "Do ", "Does ", "Did ", "Can you understand", "firs
               "next to", "right of", "left side", "upper", "bottom of", "largest", "leftmost",
               "furthest", "at the top", "on the left", "corner", "左边是", "右上角有", "最左边",
               "旁边", "language", "语言", "哪种语", "Summarize", "Translate", "right?",
-              "Should", "Are there")  # fmt: skip
+              "Should", "Are there", "Left ", "Top ", "I count", "My friend counts", "She says",
+              "He claims", "They say", "It should", "I guess", "I bet", "I believe", "We expect",
+              "One ", "Two ", "Three ", "Four ", "Five ", "Six ", "2 ", "3 ", "4 ", "Only one",
+              "Just one", "A single", "Which is", "Which are", "opening", "closing", "third",
+              "final", "begin", "start", "finish", "stop", "end?", "Was ", "How many sent",
+              "How many fig", "sum up", "summarize", "shorten", "translate", "What is on",
+              "stands", "lies", "sits", "located", "appears", "tongue", "beside", "是在",
+              "比{n2}", "多，", "一样多", "个{n}，", "以上", "更多", "结尾", "开头", "第二",
+              "第三", "翻译", "概括", "只有", "就一", "左边", "右边", "上方", "下方", "中间",
+              "角有", "角是", "语", "有人", "对吗", "相同", "哪种更", "哪一种", "谁多", "是否",
+              "有没", "中文")  # fmt: skip
 
 
 def draw_read(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
@@ -72,7 +82,7 @@ def draw_read(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
 def _objects(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
     if rng.random() < 0.3:
         return _judged(rng, facts, chinese=chinese)
-    template = rng.choice(_plain_questions("detector", chinese=chinese))
+    template = _plain_question(rng, "detector", chinese=chinese)
     question = fill(rng, template, facts, ["image-1"], known=True)
     asked = asked_nouns(question)
     scene = _scene(rng, facts, asked, chinese=chinese)
@@ -80,9 +90,12 @@ def _objects(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Rea
     return question, line, tell_objects(scene, asked, chinese=chinese)
 
 
-def _plain_questions(route: str, *, chinese: bool) -> list[str]:
-    texts = phrases()[f"{route}_zh" if chinese else route]
-    return [t for t in texts if not any(word in t for word in _NOT_PLAIN)]
+def _plain_question(rng: random.Random, route: str, *, chinese: bool) -> str:
+    """Draw a template whose answer is what was found, and nothing that follows from it."""
+    while True:
+        template = draw_template(rng, f"{route}_zh" if chinese else route)
+        if not any(word in template for word in _NOT_PLAIN):
+            return template
 
 
 def _scene(
@@ -266,7 +279,7 @@ def _ask_speech(
         line = say_speech("", " ".join(words), chinese=chinese)
         told = line.rsplit("（" if chinese else "(", 1)[1].rstrip("）)")
         return rng.choice(_N_WORDS_ZH if chinese else _N_WORDS), told
-    return rng.choice(_plain_questions("speech", chinese=chinese)), ""
+    return _plain_question(rng, "speech", chinese=chinese), ""
 
 
 # likeness and senses
@@ -277,7 +290,7 @@ def _likeness(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Re
     ids = [f"{kind}-{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
     if rng.random() < 0.3:
         return _pair(rng, facts, ids, chinese=chinese)
-    template = rng.choice(phrases()["similarity_zh" if chinese else "similarity"])
+    template = draw_template(rng, "similarity_zh" if chinese else "similarity")
     question = fill(rng, template, facts, ids, known=True)
     query, *others = rng.sample(ids, len(ids))
     if rng.random() < 0.25:
@@ -322,7 +335,7 @@ def _pair(rng: random.Random, facts: Sequence[Fact], ids: Sequence[str], *, chin
 
 
 def _senses(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
-    template = rng.choice(phrases()["answer_zh" if chinese else "answer"])
+    template = draw_template(rng, "answer_zh" if chinese else "answer")
     question = fill(rng, template, facts, ["image-1"], known=True)
     fact = rng.choice(facts)
     if chinese:

@@ -13,7 +13,15 @@ from transformers import PreTrainedTokenizerFast
 from ibllm_tools.routing import EXPERTS, Route, plain_messages, router_messages
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.route_results import draw_read
-from ibllm_tools.train.route_words import draw_ids, fill, join, phrases, put
+from ibllm_tools.train.route_words import (
+    draw_ids,
+    draw_template,
+    fill,
+    join,
+    phrases,
+    put,
+    several_lists,
+)
 from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import encode_messages
 from ibllm_tools.train.tool_intents import Schema
@@ -21,7 +29,7 @@ from ibllm_tools.train.tool_talk import ToolChat
 
 CHINESE_SHARE = 0.36
 _SHARES = {"answer": 1.0, "detector": 1.0, "speech": 1.0, "similarity": 1.0, "none": 1.0}
-_SEVERAL = 0.2
+_SEVERAL = 0.24
 _READ = 0.38
 _UNKNOWABLE = 0.05
 _ALWAYS = {"detector": ("image",), "speech": ("audio",)}
@@ -87,7 +95,7 @@ def draw_routed(
     if rng.random() < _SEVERAL:
         return _several(rng, facts, chinese=chinese)
     route = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-    template = rng.choice(phrases()[f"{route}_zh" if chinese else route])
+    template = draw_template(rng, f"{route}_zh" if chinese else route)
     ids = draw_held(rng, [route], template)
     return put(rng, fill(rng, template, facts, ids), chinese=chinese), [route], ids
 
@@ -95,16 +103,15 @@ def draw_routed(
 def _several(
     rng: random.Random, facts: Sequence[Fact], *, chinese: bool
 ) -> tuple[str, list[str], list[str]]:
-    lists = [name for name in phrases() if "+" in name and name.endswith("_zh") == chinese]
+    lists = several_lists(chinese=chinese)
     if rng.random() < 0.3:
-        weights = [len(phrases()[name]) for name in lists]
-        name = rng.choices(lists, weights)[0]
-        experts, template = name.removesuffix("_zh").split("+"), rng.choice(phrases()[name])
+        name = rng.choices(lists, [len(phrases(name)) for name in lists])[0]
+        experts, template = name.removesuffix("_zh").split("+"), rng.choice(phrases(name))
         ids = draw_held(rng, experts, template)
         question = fill(rng, template, facts, ids)
     else:
         experts = rng.sample(list(_SHARES)[:4], 2)
-        templates = [rng.choice(phrases()[f"{e}_zh" if chinese else e]) for e in experts]
+        templates = [draw_template(rng, f"{e}_zh" if chinese else e) for e in experts]
         ids = draw_held(rng, experts, " ".join(templates))
         first, second = (fill(rng, template, facts, ids) for template in templates)
         question = join(rng, first, second, chinese=chinese)
@@ -133,7 +140,7 @@ def _unknowable(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
     about = ("{m}", "{u}", "{i}", "the {s}", "这{n}", "{n}的主人", "{n}多少钱", "拍照")
     templates = [
         t
-        for t in phrases()["none_zh" if chinese else "none"]
+        for t in phrases("none_zh" if chinese else "none")
         if any(slot in t for slot in about) and t[-1] in "?？" and "I " not in t and "我" not in t
     ]
     question = put(rng, fill(rng, rng.choice(templates), facts, ["image-1"]), chinese=chinese)

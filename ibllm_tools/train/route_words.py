@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.phrasing import dress
+from ibllm_tools.train.phrasing import dress, lower_first, upper_first
 from ibllm_tools.train.tool_words import World, item, person
 
 _PICTURES = ("picture", "photo", "image", "picture", "photo", "snapshot", "scene")
@@ -32,15 +32,48 @@ _BEFORE_ZH = (
 _COLOURS = ("red", "small", "big", "white", "black", "old", "brown", "blue", "young", "green")
 
 
+_GRAMMAR = 0.6
+"""Share of questions from templates with choices."""
+
+
 @cache
-def phrases() -> dict[str, tuple[str, ...]]:
-    """Templates by route; those in Chinese end in `_zh`."""
+def _lists() -> dict[str, tuple[str, ...]]:
     lines = (Path(__file__).parent / "route_phrases.psv").read_text(encoding="utf-8").splitlines()
     found: dict[str, list[str]] = {}
     for line in lines[1:]:
         route, text = line.split("|")
         found.setdefault(route, []).append(text)
     return {route: tuple(texts) for route, texts in found.items()}
+
+
+@cache
+def phrases(route: str) -> tuple[str, ...]:
+    """Templates of a route that have no choices; lists in Chinese end in `_zh`."""
+    return tuple(text for text in _lists()[route] if "<" not in text and "@" not in text)
+
+
+@cache
+def _choices(route: str) -> tuple[str, ...]:
+    return tuple(text for text in _lists()[route] if "<" in text or "@" in text)
+
+
+def several_lists(*, chinese: bool) -> list[str]:
+    """Names of the lists whose questions need several experts: `detector+speech`."""
+    return [name for name in _lists() if "+" in name and name.endswith("_zh") == chinese]
+
+
+def draw_template(rng: random.Random, route: str) -> str:
+    """Draw a template of a route; its choices are made: `<a/b/c>`, and macros such as `@pic`."""
+    wide = _choices(route)
+    if not wide or rng.random() > _GRAMMAR:
+        return rng.choice(phrases(route))
+    text = re.sub(r"@[a-z]+", lambda found: _macro(rng, found[0]), rng.choice(wide))
+    text = re.sub(r"<([^<>]*)>", lambda found: rng.choice(found[1].split("/")), text)
+    return upper_first(" ".join(text.split()))
+
+
+def _macro(rng: random.Random, name: str) -> str:
+    return rng.choice(_lists()[name][0].split("/"))
 
 
 def draw_ids(rng: random.Random, kinds: Sequence[str], least: int) -> list[str]:
@@ -106,12 +139,27 @@ def put(rng: random.Random, question: str, *, chinese: bool) -> str:
     return question
 
 
+_JOINTS = (
+    "{0}, and {1}", "{0}, and {1}", "{0} And {1}", "{0} Also, {1}", "{0}\n{2}", "{0} {2}",
+    "{0} {2}", "{0}, then {1}", "{0} Then: {2}", "{0}, plus: {1}", "First: {1}, then: {3}",
+    "Two questions: {1}, and {3}", "{0}; {1}", "{0}, but also: {1}", "{0} After that, {1}",
+    "{0} as well as: {1}", "1. {4} 2. {2}", "{0}, and by the way, {1}", "{0} And second, {1}",
+    "{0} One more thing: {1}", "{0}, moreover {1}",
+)  # fmt: skip
+_JOINTS_ZH = (
+    "{0}，{2}", "{0}？{2}", "{0}，另外，{2}", "{0}，还有，{2}", "先{0}，再{2}", "{0}，然后{2}",
+    "{0}，同时{2}", "{0}，并且{2}", "两个问题：{0}？{2}", "{0}；{2}", "{0}。再问一下，{2}",
+    "{0}，顺便{2}", "{0}，以及{2}", "一、{0}，二、{2}",
+)  # fmt: skip
+
+
 def join(rng: random.Random, first: str, second: str, *, chinese: bool) -> str:
     """Make one question of two."""
     if chinese:
-        return first.rstrip("？。") + rng.choice(("，", "？", "，另外，", "，还有，")) + second
-    joint = rng.choice((", and ", " And ", " Also, ", "\n", " ", ", then ", " Then: "))
-    if joint[0] == ",":
-        first = first.rstrip("?.!")
-    lower = joint.strip() in ("and", ", and", ", then", "Also,", "And")
-    return first + joint + (second[:1].lower() + second[1:] if lower else second)
+        return rng.choice(_JOINTS_ZH).format(first.rstrip("？。"), "", second)
+    form = rng.choice(_JOINTS)
+    led = first if form[:4] in ("{0} ", "{0}\n") else first.rstrip("?.!")
+    parts = led, lower_first(second), second, lower_first(second), first
+    if form.startswith(("First", "Two")):
+        parts = led, lower_first(first.rstrip("?.!")), second, lower_first(second), first
+    return form.format(*parts)
