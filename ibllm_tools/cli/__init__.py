@@ -22,6 +22,7 @@ from ibllm_tools.cli.embed import embed
 from ibllm_tools.cli.mcp import mcp
 from ibllm_tools.cli.search import search
 from ibllm_tools.cli.serve import serve
+from ibllm_tools.cli.ui import ui
 from ibllm_tools.errors import IbllmError
 
 DEBUG = "IBLLM_DEBUG"
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (ask, embed, search, serve, mcp, clean, convert, doctor, demo):
+for command in (ask, embed, search, serve, ui, mcp, clean, convert, doctor, demo):
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")
