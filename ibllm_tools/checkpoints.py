@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ POCKET = "pocket"
 POCKET_FOLDER = Path(__file__).parent / POCKET
 CONFIG_NAME = "config.json"
 
+_LOADING = threading.RLock()
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
@@ -114,13 +116,18 @@ def _weigh(path: Path) -> WeightFile:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each weight; answers may go to a terminal."""
+    """Load a model alone, and without a bar for each weight; answers may go to a terminal.
+
+    transformers switches settings of the whole process while it loads; two loads at once can lose
+    tied weights.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    with _LOADING:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()

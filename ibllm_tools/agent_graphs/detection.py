@@ -27,6 +27,7 @@ from ibllm_tools.agent_graphs.state import (
 )
 from ibllm_tools.agent_graphs.steps import tell_step
 from ibllm_tools.attachments.records import media_of, tag_of
+from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.media import Image, load
 from ibllm_tools.toolkit.experts import Experts
 
@@ -82,7 +83,15 @@ def create_graph(
         media_policy: What messages may bring.
         checkpointer: Keeps threads.
         threshold: Least score of what counts as found; the detector's own by default.
+
+    Raises:
+        ConfigurationError: `detector` is False.
     """
+    if detector is False:
+        raise ConfigurationError(
+            "detection: found detector=False; expected a detector, because it is what checks the "
+            "answers; name a checkpoint, or leave it out for the default one"
+        )
     shelf = open_shelf(attachments_dir, media_policy)
     work = _Detection(Brain(model, shelf), shelf, Experts(detector or True, False), threshold)
     graph = StateGraph(DetectionState, input_schema=GraphInput)

@@ -14,7 +14,9 @@ import typer
 
 from ibllm_tools import __version__
 from ibllm_tools.cli import cache, evaluate, train
+from ibllm_tools.cli.agent import agent
 from ibllm_tools.cli.ask import ask
+from ibllm_tools.cli.chat import chat
 from ibllm_tools.cli.convert import convert
 from ibllm_tools.cli.data import clean
 from ibllm_tools.cli.doctor import demo, doctor
@@ -34,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (ask, embed, search, serve, ui, mcp, clean, convert, doctor, demo):
+for command in (ask, chat, agent, embed, search, serve, ui, mcp, clean, convert, doctor, demo):
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")
