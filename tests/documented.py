@@ -1,0 +1,43 @@
+"""Code blocks of Markdown files, run as a reader would run them, beside the demo media.
+
+`python` and `bash` blocks run; `py`, `sh` and others are shown only.
+"""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MEDIA = ROOT / "ibllm_tools" / "demo_media"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(pages, language):
+    """The blocks of one language, as parameters with the page's name in their ids."""
+    return [
+        pytest.param(code, id=f"{page.stem}-{number}")
+        for page in pages
+        for number, (found, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if found == language
+    ]
+
+
+def run_python(code, folder, capsys):
+    script = folder / "block.py"
+    script.write_text(code, encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out.strip()
+
+
+def run_shell(code):
+    ibllm = f'ibllm() {{ "{sys.executable}" -m ibllm_tools.cli "$@"; }}'
+    script = f"set -euo pipefail\n{ibllm}\n{code}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=290, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
