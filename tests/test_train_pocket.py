@@ -96,8 +96,8 @@ def tiny_options(**changes) -> PocketOptions:
                "mlp_out": 16, "projection_dim": 16},
     )  # fmt: skip
     language = LanguageSizes(
-        vocab_size=300, width=32, hidden=64, n_layers=2, n_heads=2,
-        n_talks=40, n_facts=20, n_captions=4, n_instructions=2, n_tools=60,
+        vocab_size=500, width=32, hidden=64, n_layers=2, n_heads=2,
+        n_talks=40, n_facts=20, n_captions=4, n_instructions=2, n_tools=60, n_routes=12,
     )  # fmt: skip
     names = [f.name for f in dataclasses.fields(PocketSchedules)]
     options = PocketOptions(
@@ -108,6 +108,7 @@ def tiny_options(**changes) -> PocketOptions:
         other_batch=8,
         held_out=0.2,
         cache_size=9,
+        ranker_steps=2,
         n_talks=30,
         n_bare=16,
     )

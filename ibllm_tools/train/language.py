@@ -25,6 +25,7 @@ from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import draw_note_drill, encode_noted
+from ibllm_tools.train.route_talk import draw_route_chats
 from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, weighted_loss
 from ibllm_tools.train.tokenizer import (
@@ -82,6 +83,7 @@ class LanguageSizes:
     n_captions: int = 4_000
     n_instructions: int = 6_000
     n_tools: int = 44_000
+    n_routes: int = 12_000
     batch_tokens: int = 1920
 
 
@@ -177,18 +179,19 @@ def is_allowed(text: str) -> bool:
 
 @dataclass(frozen=True)
 class LanguageText:
-    """All text of the pretraining: conversations, conversations with tools, captions."""
+    """All text of the pretraining: conversations, some with tools or routes, and captions."""
 
     talks: list[tuple[list[Turn], Scene]]
     general: list[list[Turn]]
     tools: list[ToolChat]
+    routes: list[ToolChat]
     captions: list[str]
 
     def lines(self) -> list[str]:
         """Everything as plain lines; tools weigh little, since their words are made up."""
         talks = [turns for turns, _ in self.talks] + self.general
         lines = [text for turns in talks for turn in turns for text in turn]
-        shown = self.tools[: len(self.tools) // 4]
+        shown = self.tools[: len(self.tools) // 4] + self.routes[: len(self.routes) // 4]
         lines += ["".join(text for text, _ in render_chat(c.messages, c.tools)) for c in shown]
         return lines + self.captions
 
@@ -207,12 +210,15 @@ def draw_text(
     plain = knowledge + instructions
     tools = draw_tool_chats(rng, sizes.n_tools, plain)
     tools = [
+        arrange_tools(rng, c, ranker) for c in tools if is_allowed(dump_json([c.messages, c.tools]))
+    ]
+    routes = [
         arrange_tools(rng, c, ranker)
-        for c in tools
-        if is_allowed(dump_json([c.messages, c.tools]))
+        for c in draw_route_chats(rng, facts, sizes.n_routes)
+        if is_allowed(dump_json(c.messages))
     ]
     captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
-    return LanguageText(talks, knowledge + instructions, tools, captions)
+    return LanguageText(talks, knowledge + instructions, tools, routes, captions)
 
 
 def pool_batches(
@@ -234,6 +240,7 @@ def pool_batches(
         "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
         "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
         "tools": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.tools],
+        "routes": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.routes],
     }
     return {
         kind: make_batches(mine, tokenizer.pad_token_id, sizes.batch_tokens)
@@ -245,17 +252,17 @@ def mixture(share: float) -> dict[str, float]:
     """How often each kind of text is drawn at a share of the training."""
     if share < 0.1:
         return {
-            "drills": 0.5, "notes": 0.1, "tools": 0.23, "talks": 0.1, "general": 0.05,
-            "captions": 0.02,
+            "drills": 0.5, "notes": 0.1, "tools": 0.21, "routes": 0.02, "talks": 0.1,
+            "general": 0.05, "captions": 0.02,
         }  # fmt: skip
     if share < 0.5:
         return {
-            "drills": 0.15, "notes": 0.08, "tools": 0.45, "talks": 0.2, "general": 0.1,
-            "captions": 0.02,
+            "drills": 0.15, "notes": 0.08, "tools": 0.41, "routes": 0.04, "talks": 0.2,
+            "general": 0.1, "captions": 0.02,
         }  # fmt: skip
     return {
-        "drills": 0.06, "notes": 0.06, "tools": 0.45, "talks": 0.29, "general": 0.13,
-        "captions": 0.01,
+        "drills": 0.06, "notes": 0.06, "tools": 0.4, "routes": 0.09, "talks": 0.26,
+        "general": 0.12, "captions": 0.01,
     }  # fmt: skip
 
 

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from ibllm_tools.cache import CacheSettings, VisualCache
+from ibllm_tools.checkpoints import POCKET_FOLDER
 from ibllm_tools.encoder import ImageBind
 from ibllm_tools.model import ImageBindLLM
+from ibllm_tools.model.tool_ranking import RANKER_FOLDER, ToolRanker
 from ibllm_tools.preprocess import PreprocessConfig, tokenize
 from ibllm_tools.train.binding import (
     Hub,
@@ -54,6 +56,7 @@ from ibllm_tools.train.nothing import (
 )
 from ibllm_tools.train.photos import train_photos, train_words
 from ibllm_tools.train.shipping import save_pocket
+from ibllm_tools.train.tool_ranker import STEPS, draw_plain, train_ranker
 from ibllm_tools.train.tune import (
     draw_bare_rows,
     draw_changing_rows,
@@ -115,6 +118,9 @@ class PocketOptions:
         cache_size: Photo features in the visual cache.
         n_talks: Conversations about photos that stages 1 and 2 draw from.
         n_bare: Conversations without media that stage 2 draws from.
+        ranker_steps: Steps of the ranking of tools.
+        word_encoder: A sentence encoder that its words start from, such as
+            "sentence-transformers/all-MiniLM-L6-v2"; None starts from the shipped ranking.
     """
 
     seed: int = 0
@@ -127,6 +133,8 @@ class PocketOptions:
     cache_size: int = 3000
     n_talks: int = 30_000
     n_bare: int = 9_000
+    ranker_steps: int = STEPS
+    word_encoder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,8 +272,9 @@ def train_pocket(
     torch.set_flush_denormal(True)
     run = Run(work_dir, options.seed)
     pack = open_pack(data_dir, work_dir, options)
+    ranker = train_tool_ranker(run, pack, options)
     llm, tokenizer = train_language(
-        run, options.language, options.schedules.language, pack.facts, pack.text
+        run, options.language, options.schedules.language, pack.facts, pack.text, ranker
     )
     encoder = train_encoder(run, pack, options)
     config = options.encoder.preprocessing()
@@ -275,13 +284,24 @@ def train_pocket(
     )  # fmt: skip
     photo_cache = VisualCache(features.cache_vectors(options.cache_size, options.seed))
     model = ImageBindLLM.from_llm(llm, joint_dim=options.encoder.joint_dim)
-    tune_senses(run, pack, options, model, features, photo_cache, tokenizer)
+    tune_senses(run, pack, options, model, features, photo_cache, tokenizer, ranker)
     model.encoder, model.cache = encoder, photo_cache
     model.config.encoder_config = encoder.config
     settings = choose_cache(run, pack, options, model, tokenizer)
-    save_pocket(out_dir, model, tokenizer, config, pack.facts, settings)
+    save_pocket(out_dir, model, tokenizer, config, pack.facts, settings, ranker)
     run.say(f"saved {out_dir}")
     return out_dir
+
+
+def train_tool_ranker(run: Run, pack: Pack, options: PocketOptions) -> ToolRanker:
+    """Train the ranking of tools, or read what an earlier run trained."""
+    folder = run.work_dir / RANKER_FOLDER
+    if not folder.is_dir():
+        start = options.word_encoder or ToolRanker.load(POCKET_FOLDER / RANKER_FOLDER)
+        rng = random.Random(run.step_seed("plain", -1))  # noqa: S311
+        plain = draw_plain(rng, pack.facts, pack.text)
+        train_ranker(run, plain, start, steps=options.ranker_steps).save(folder)
+    return ToolRanker.load(folder)
 
 
 def tune_senses(
@@ -292,6 +312,7 @@ def tune_senses(
     features: PhotoFeatures,
     photo_cache: VisualCache,
     tokenizer: Any,
+    ranker: ToolRanker | None = None,
 ) -> None:
     """Stages 1 and 2: photos and text only."""
     torch.manual_seed(run.step_seed("senses", -1))
@@ -299,10 +320,10 @@ def tune_senses(
     source = FeatureSource(features, photo_cache)
     shown = source.concepts
     open_gates(model)
-    talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks)
+    talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks, ranker)
     tune(run, "bind", options.schedules.bind, model, source, talks, tokenizer)
     talks += draw_changing_rows(rng, pack.facts, shown, tokenizer, options.n_talks // 16)
-    bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare)
+    bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare, ranker)
     tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, tokenizer)
 
 

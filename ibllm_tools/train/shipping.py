@@ -11,6 +11,7 @@ import torch
 
 from ibllm_tools.cache import CacheSettings
 from ibllm_tools.model import ImageBindLLM, ImageBindLLMProcessor
+from ibllm_tools.model.tool_ranking import ToolRanker
 from ibllm_tools.preprocess import PreprocessConfig
 from ibllm_tools.train.data import write_atomic
 from ibllm_tools.train.knowledge import Fact
@@ -23,6 +24,7 @@ def save_pocket(
     config: PreprocessConfig,
     facts: Sequence[Fact],
     settings: CacheSettings | None,
+    ranker: ToolRanker | None = None,
 ) -> None:
     """Write a model folder in half precision, with the cache settings as its defaults.
 
@@ -33,6 +35,7 @@ def save_pocket(
         config: Preprocessing.
         facts: Give `concepts.json`.
         settings: Defaults of the visual cache; None turns it off by default.
+        ranker: Lists tools by how well they fit; None lists them as they are given.
     """
     model.config.use_cache_by_default = settings is not None
     model.config.cache_before_mixing = True
@@ -44,7 +47,7 @@ def save_pocket(
     model.half().save_pretrained(folder)
     if model.cache is not None:
         model.cache.save(folder / "cache", dtype=torch.float16)
-    ImageBindLLMProcessor(tokenizer, config).save_pretrained(folder)
+    ImageBindLLMProcessor(tokenizer, config, tool_ranker=ranker).save_pretrained(folder)
     rows = [
         {
             "id": i,

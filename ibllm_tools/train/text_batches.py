@@ -107,6 +107,7 @@ def weighted_loss(
     heavy: Mapping[int, float],
     pad: int,
     prompt_weight: float = 0.0,
+    note: tuple[int, float] | None = None,
 ) -> Tensor:
     """Cross entropy of the next token; prompts count little, padding nothing.
 
@@ -116,11 +117,15 @@ def weighted_loss(
         heavy: Weight of a learned token by the id before it, where something is decided.
         pad: Id of the padding.
         prompt_weight: Weight of tokens that are no answer.
+        note: The id that opens and closes notes, and the weight of learned tokens in them.
     """
     targets, learned = batch.ids[:, 1:], batch.labels[:, 1:] != IGNORED
     weights = torch.where(learned, 1.0, prompt_weight * (targets != pad))
     for before, weight in heavy.items():
         weights = torch.where((batch.ids[:, :-1] == before) & learned, weight, weights)
+    if note is not None:
+        inside = (batch.ids[:, :-1] == note[0]).cumsum(1) % 2 == 1
+        weights = torch.where(inside & learned, note[1], weights)
     losses = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
     )

@@ -21,8 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ibllm_tools.model.tool_ranking import ToolRanker, describe, make_reader
+from ibllm_tools.train.knowledge import Fact
+from ibllm_tools.train.language import draw_knowledge, pick_instructions
 from ibllm_tools.train.loop import Run
 from ibllm_tools.train.tool_intents import Intent
+from ibllm_tools.train.tool_talk import draw_plain_turn
 from ibllm_tools.train.tool_wishes import any_intent
 from ibllm_tools.train.tool_words import World
 
@@ -96,6 +99,16 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
         held[i, : len(row)] = 1.0
     return ids, held
+
+
+def draw_plain(
+    rng: random.Random, facts: Sequence[Fact], text: Sequence[dict[str, str]], count: int = 12_000
+) -> list[str]:
+    """Draw requests that need no tool: about known things, instructions of the pack, small talk."""
+    world = World(rng)
+    found = [turns[0][0] for turns in draw_knowledge(rng, facts, count // 3)]
+    found += [turns[0][0] for turns in pick_instructions(rng, text, count // 2)]
+    return found + [draw_plain_turn(world)[0] for _ in range(count - len(found))]
 
 
 def train_ranker(

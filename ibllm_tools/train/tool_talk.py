@@ -16,12 +16,18 @@ from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model.tool_ranking import FITS, ToolRanker
 from ibllm_tools.train.text_batches import Row
-from ibllm_tools.train.tokenizer import encode_messages
+from ibllm_tools.train.tokenizer import dump_json, encode_messages
 from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
 from ibllm_tools.train.tool_pairs import draw_pair, pair_intent
 from ibllm_tools.train.tool_results import draw_result
-from ibllm_tools.train.tool_wishes import any_intent, lexical_intent, number_intent, record_intent
-from ibllm_tools.train.tool_words import World, item, person
+from ibllm_tools.train.tool_wishes import (
+    any_intent,
+    form_intent,
+    lexical_intent,
+    number_intent,
+    record_intent,
+)
+from ibllm_tools.train.tool_words import World, any_word, item, person
 
 Turn = tuple[str, str]
 
@@ -107,6 +113,7 @@ def draw_tool_chats(
         (1.0, lambda: _sequence_row(world)),
         (3.2, lambda: _plain_row(world, plain)),
         (0.6, lambda: _unserved_row(world)),
+        (0.6, lambda: _json_row(world, plain)),
     )
     weights = [w for w, _ in makers]
     return [rng.choices(makers, weights)[0][1]() for _ in range(count)]
@@ -255,7 +262,7 @@ def _two(world: World) -> tuple[Intent, Intent]:
 
 def _plain_row(world: World, plain: Sequence[Sequence[Turn]]) -> ToolChat:
     rng = world.rng
-    turns = [_own_plain(world)]
+    turns = [draw_plain_turn(world)]
     if plain and rng.random() < 0.75:
         turns = list(rng.choice(plain))
     helper = any_intent(world)
@@ -271,11 +278,48 @@ def _plain_row(world: World, plain: Sequence[Sequence[Turn]]) -> ToolChat:
     return ToolChat(tuple(messages), tools)
 
 
-def _own_plain(world: World) -> Turn:
+def draw_plain_turn(world: World) -> Turn:
+    """Draw small talk that needs no tool."""
     question, answer = world.rng.choice(_PLAIN)
     word = item(world, chinese="我" in question)
     name = person(world, chinese=False)
     return tuple(t.replace("{w}", word).replace("{p}", name) for t in (question, answer))  # type: ignore[return-value]
+
+
+_JSON = (
+    "Return the result as a JSON with {k} keys.", "Answer as JSON with the keys {k}.",
+    "Respond only with a JSON object that has {k}.", "Give me JSON: {k}.", "Use JSON ({k}).",
+    "Reply in JSON with {k} fields.", "Write one JSON object with keys {k}.",
+    "请用JSON回答，键为{k}。", "返回一个包含{k}的JSON对象。",
+)  # fmt: skip
+_TALK_KEYS = (
+    ("question", "answer"),
+    ("topic", "answer"),
+    ("reply", "language"),
+    ("text", "mood"),
+    ("request", "response"),
+    ("title", "body"),
+    ("first", "last"),
+    ("input", "output"),
+)
+
+
+def _json_row(world: World, plain: Sequence[Sequence[Turn]]) -> ToolChat:
+    """An answer that is JSON because the question says so, under the keys that it names."""
+    rng = world.rng
+    if rng.random() < 0.5:
+        intent = form_intent(world)
+        question, answer = intent.question, dict(intent.arguments)
+    else:
+        turns = list(rng.choice(plain)) if plain and rng.random() < 0.7 else []
+        question, said = turns[0] if len(turns) == 1 else draw_plain_turn(world)
+        keys = rng.choice(_TALK_KEYS) if rng.random() < 0.4 else (any_word(rng), any_word(rng))
+        answer = dict(zip(keys, (said, rng.choice(question.split()).strip(".,?!")), strict=True))
+    quote = rng.choice(("'", '"', "`"))
+    named = rng.choice((" and ", ", ")).join(f"{quote}{key}{quote}" for key in answer)
+    asked = f"{question} {rng.choice(_JSON).format(k=named)}"
+    messages = [*_open(world, asked), {"role": "assistant", "content": dump_json(answer)}]
+    return ToolChat(tuple(messages))
 
 
 def _unserved_row(world: World) -> ToolChat:

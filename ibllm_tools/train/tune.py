@@ -25,6 +25,7 @@ from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.language import CHOICE_WEIGHT, FIRST_WEIGHT, pick_instructions
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import KEPT, encode_noted, noted_messages
+from ibllm_tools.train.route_talk import draw_route_chats
 from ibllm_tools.train.talk import (
     CHINESE_SHARE,
     Scene,
@@ -39,7 +40,7 @@ from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import arrange_tools, draw_tool_rows
 
 BATCH_TOKENS = 1920
-N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.29, "unknown": 0.2}
+N_SHOWN = {"one": 0.47, "faint": 0.05, "two": 0.34, "unknown": 0.14}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
 """Share of rows that ask the same yes/no question as another row and get the other answer."""
@@ -157,12 +158,14 @@ def draw_bare_rows(
     count: int,
     ranker: ToolRanker | None = None,
 ) -> list[Row]:
-    """Conversations without media: tools, facts, small talk, instructions, nothing to see."""
+    """Conversations without media: tools, routes, facts, instructions, nothing to see."""
     chats = [knowledge_talk(rng, facts) for _ in range(count // 4)]
     chats += [blind_talk(rng, facts) for _ in range(count // 12)]
     chats += pick_instructions(rng, text, count // 12)
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
-    n_drills = count // 12
+    n_drills = n_routes = count // 12
+    routes = [arrange_tools(rng, c, ranker) for c in draw_route_chats(rng, facts, n_routes)]
+    rows += [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in routes]
     n_tools = max(0, count - len(rows) - n_drills)
     rows += draw_tool_rows(rng, tokenizer, n_tools, chats, ranker)
     return rows + draw_drill_rows(rng, tokenizer, n_drills)
@@ -175,6 +178,7 @@ def batch_loss(
     rng: random.Random,
     heavy: Mapping[int, float],
     pad: int,
+    note: tuple[int, float] | None = None,
 ) -> Tensor:
     """Compute the loss of one batch with freshly drawn features; see `weighted_loss`."""
     given = {"features": source.draw(batch.shown, rng), "has_media": batch.has_media}
@@ -187,7 +191,7 @@ def batch_loss(
         }
     with fast_cpu():
         logits = model(input_ids=batch.ids, use_cache=False, **given).logits
-    return weighted_loss(logits, batch, heavy, pad)
+    return weighted_loss(logits, batch, heavy, pad, note=note)
 
 
 def tune(
@@ -214,6 +218,7 @@ def tune(
     pad = int(tokenizer.pad_token_id)
     ids = tokenizer.convert_tokens_to_ids([NOTE, NAME_OPENS])
     heavy = dict(zip(ids, (FIRST_WEIGHT, CHOICE_WEIGHT), strict=True))
+    note = (ids[0], FIRST_WEIGHT)
     changing = [row for row in rows if row.later_from]
     lasting = [row for row in rows if not row.later_from]
     batches = make_batches(lasting, pad, BATCH_TOKENS) + make_batches(changing, pad, BATCH_TOKENS)
@@ -225,7 +230,7 @@ def tune(
         parameter.requires_grad_()
 
     def step_loss(rng: random.Random, _share: float) -> Tensor:
-        return batch_loss(model, source, rng.choice(batches), rng, heavy, pad)
+        return batch_loss(model, source, rng.choice(batches), rng, heavy, pad, note)
 
     def lr_scale(name: str) -> float:
         return 5.0 if name.endswith("gates") else 1.0
