@@ -21,6 +21,12 @@ from ibllm_tools.routing.prompts import (
     router_messages,
     with_results,
 )
+from ibllm_tools.routing.questions import (
+    RoutingCase,
+    held_templates,
+    routing_cases,
+    template_of,
+)
 from ibllm_tools.routing.results import (
     place_of,
     say_likeness,
@@ -42,10 +48,12 @@ __all__ = [
     "Noun",
     "Route",
     "Router",
+    "RoutingCase",
     "answer_messages",
     "as_langchain",
     "asked_nouns",
     "fitting",
+    "held_templates",
     "ids_in",
     "is_chinese",
     "kind_of_id",
@@ -54,10 +62,12 @@ __all__ = [
     "place_of",
     "plain_messages",
     "router_messages",
+    "routing_cases",
     "say_likeness",
     "say_objects",
     "say_pair",
     "say_senses",
     "say_speech",
+    "template_of",
     "with_results",
 ]

@@ -69,6 +69,11 @@ def asked_nouns(question: str, classes: Iterable[str] | None = None) -> list[str
     return list(dict.fromkeys(name for _, name in sorted(found)))
 
 
+def known_forms() -> list[str]:
+    """Every word that means a known noun, the longest first."""
+    return [form for form, _ in _forms(tuple(known_nouns()))]
+
+
 _ID = re.compile(r"(?<![A-Za-z0-9])([a-z]+-\d+)(?!\d)")
 
 

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerFast
 
-from ibllm_tools.routing import EXPERTS, Route, plain_messages, router_messages
+from ibllm_tools.routing import (
+    EXPERTS,
+    Route,
+    held_templates,
+    plain_messages,
+    router_messages,
+    template_of,
+)
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.route_results import draw_read
 from ibllm_tools.train.route_words import (
@@ -106,7 +113,7 @@ def _several(
     lists = several_lists(chinese=chinese)
     if rng.random() < 0.3:
         name = rng.choices(lists, [len(phrases(name)) for name in lists])[0]
-        experts, template = name.removesuffix("_zh").split("+"), rng.choice(phrases(name))
+        experts, template = name.removesuffix("_zh").split("+"), draw_template(rng, name)
         ids = draw_held(rng, experts, template)
         question = fill(rng, template, facts, ids)
     else:
@@ -141,7 +148,11 @@ def _unknowable(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
     templates = [
         t
         for t in phrases("none_zh" if chinese else "none")
-        if any(slot in t for slot in about) and t[-1] in "?？" and "I " not in t and "我" not in t
+        if any(slot in t for slot in about)
+        and template_of(t) not in held_templates()
+        and t[-1] in "?？"
+        and "I " not in t
+        and "我" not in t
     ]
     question = put(rng, fill(rng, rng.choice(templates), facts, ["image-1"]), chinese=chinese)
     said = {"role": "assistant", "content": _CANNOT_ZH if chinese else _CANNOT}

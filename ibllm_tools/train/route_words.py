@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from ibllm_tools.routing import held_templates, template_of
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.phrasing import dress, lower_first, upper_first
 from ibllm_tools.train.tool_words import World, item, person
@@ -63,7 +64,17 @@ def several_lists(*, chinese: bool) -> list[str]:
 
 
 def draw_template(rng: random.Random, route: str) -> str:
-    """Draw a template of a route; its choices are made: `<a/b/c>`, and macros such as `@pic`."""
+    """Draw a template of a route that no question of the test has.
+
+    Its choices are made: `<a/b/c>`, and macros such as `@pic`.
+    """
+    while True:
+        template = _expand(rng, route)
+        if template_of(template) not in held_templates():
+            return template
+
+
+def _expand(rng: random.Random, route: str) -> str:
     wide = _choices(route)
     if not wide or rng.random() > _GRAMMAR:
         return rng.choice(phrases(route))
