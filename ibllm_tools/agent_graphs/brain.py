@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import AgentState
 from langchain_core.messages import HumanMessage
+from langgraph.config import get_stream_writer
 
 from ibllm_tools.agent_graphs.state import Shelf
 from ibllm_tools.attachments import AttachmentMiddleware
@@ -109,9 +110,8 @@ class Brain:
         if self._agent is None:
             self._agent = self._perceiving_agent()
         held = {record["id"]: record for record in records}
-        answered = self._agent.invoke({"messages": [HumanMessage(question)], "attachments": held})
-        text: str = answered["messages"][-1].text
-        return text
+        told: Any = {"messages": [HumanMessage(question)], "attachments": held}
+        return _streamed(self._agent, told)
 
     def _perceiving_agent(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         from langchain.agents import create_agent
@@ -138,6 +138,18 @@ class Brain:
                 ToolCallLimitMiddleware(run_limit=MAX_TOOL_CALLS),
             ],
         )
+
+
+def _streamed(agent: CompiledStateGraph[Any, Any, Any, Any], told: Any) -> str:
+    """Run an agent within a node, and pass its steps on."""
+    tell, answer = get_stream_writer(), ""
+    events: Any = agent.stream(told, stream_mode=["custom", "values"])
+    for kind, event in events:
+        if kind == "custom":
+            tell(event)
+        else:
+            answer = event["messages"][-1].text
+    return answer
 
 
 def without_tags(text: str, records: Sequence[Attachment]) -> str:

@@ -113,18 +113,13 @@ def weigh(mentions: Sequence[Mention], found: Sequence[Detections]) -> Evidence:
             scores.setdefault(thing.label, []).append(thing.score)
     others = {label: len(scores[label]) for label in scores}
     claims = [_judge(mention, scores) for mention in mentions]
-    confirmed = any(c.verdict == "confirmed" and c.n_found for c in claims)
-    if others and not confirmed:
-        claims = [_instead(claim, mention, others) for claim, mention in _pairs(claims, mentions)]
+    if others and not any(claim.n_found for claim in claims):
+        claims = [_instead(claim, others) for claim in claims]
     checked = [claim for claim in claims if claim.verdict != "cannot be checked"]
     right = sum(claim.verdict == "confirmed" for claim in checked)
     named = {mention.label for mention in mentions}
     unmentioned = {label: n for label, n in others.items() if label not in named}
     return Evidence(claims, unmentioned, round(right / len(checked), 3) if checked else None)
-
-
-def _pairs(claims: list[Claim], mentions: Sequence[Mention]) -> list[tuple[Claim, Mention]]:
-    return list(zip(claims, mentions, strict=True))
 
 
 def _labels(mentions: Sequence[Mention]) -> set[str]:
@@ -151,10 +146,10 @@ def _judge(mention: Mention, scores: dict[str, list[float]]) -> Claim:
     return Claim(label, said, verdict, n, best, reason)
 
 
-def _instead(claim: Claim, mention: Mention, others: dict[str, int]) -> Claim:
+def _instead(claim: Claim, others: dict[str, int]) -> Claim:
     """Where nothing that was said is there, and other things are, those contradict it."""
     if claim.verdict != "not found":
         return claim
     there = ", ".join(f"{n} {label}" for label, n in others.items())
-    reason = f"the answer says {mention.label}; the detector finds {there} instead"
+    reason = f"the answer says {claim.label}; the detector finds {there} instead"
     return Claim(claim.label, claim.said, "contradicted", 0, None, reason)

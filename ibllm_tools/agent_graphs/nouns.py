@@ -44,9 +44,10 @@ _NUMBERS = {
     "no": 0, "zero": 0, "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5,
     "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2, "single": 1,
 }  # fmt: skip
-_STARTS = _words(
+_PLACES = _words("of in on at by with near beside behind under over from to into")
+_STARTS = _PLACES | _words(
     "the this that these those my your his her its our their some any another each every several "
-    "many few of in on at by with near beside behind under over from to into and or"
+    "many few and or"
 )
 _STOPS = _words(
     "i you he she it we they me him us them who what which there here is are was were be been am "
@@ -56,13 +57,14 @@ _STOPS = _words(
     "looks looking shows show seen stands stand standing sits sit sitting lies lie lying runs run "
     "running walks walk walking flies fly flying barks bark barking eats eat eating plays play "
     "playing rides ride riding holds hold holding wears wear wearing hear hears found find left "
-    "right more less than yes sure"
+    "right more less than yes sure none"
 )
 _NOT_THINGS = _words(
     "picture photo photograph image video scene view background foreground front side top bottom "
     "middle center centre kind type sort lot group pair piece number thing things something "
     "question answer name way part one ones left right"
 )
+_COUNT_NOTHING = frozenset({"a", "an", "no"})
 _DENIALS = frozenset({"no", "not", "without", "never", "neither", "nor", "cannot", "zero"})
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[.,;:!?]", re.IGNORECASE)
 _IRREGULAR = {
@@ -102,44 +104,41 @@ def find_mentions(text: str, classes: Sequence[str] | None) -> list[Mention]:
     taken: set[int] = set()
     for start, end, label in _known(words, classes or ()):
         taken.update(range(start, end))
-        found.setdefault(label, _mention(words, start, end, label, known=True))
+        found.setdefault(label, _mention(words, start, label, known=True))
     for place in _heads(words):
         if place not in taken:
             label = singular(words[place])
             known = classes is None
-            found.setdefault(label, _mention(words, place, place + 1, label, known=known))
+            found.setdefault(label, _mention(words, place, label, known=known))
     return list(found.values())
 
 
-def _mention(words: Sequence[str], start: int, end: int, label: str, *, known: bool) -> Mention:
+def _mention(words: Sequence[str], start: int, label: str, *, known: bool) -> Mention:
     before = _before(words, start)
-    count = _count(before) if _is_counted(words[end - 1], before) else None
+    count = _count(before)
     denied = any(word in _DENIALS or word.endswith("n't") for word in before)
     return Mention(label, None if denied else count, denied or count == 0, known)
 
 
 def _before(words: Sequence[str], start: int) -> list[str]:
-    """The words of the same clause that can bear upon a noun."""
+    """Words that can bear upon a noun, the nearest first; none beyond a comma or preposition."""
     before: list[str] = []
     for word in reversed(words[max(0, start - _FAR) : start]):
-        if not word[0].isalnum() or word in {"but", "and"}:
+        if not word[0].isalnum() or word in _PLACES or word in {"but", "and"}:
             break
         before.append(word)
     return before
 
 
-def _is_counted(noun: str, before: Sequence[str]) -> bool:
-    """Whether a number stands for it: "two dogs", not "one of the dogs"."""
-    return bool(before) and "of" not in before and noun not in _NUMBERS
-
-
 def _count(before: Sequence[str]) -> int | None:
-    """The nearest number before a noun; articles count nothing."""
+    """The number before a noun; behind an article there is none, and articles count nothing."""
     for word in before:
         if word.isdecimal():
             return int(word)
-        if word in _NUMBERS and word not in {"a", "an", "no"}:
+        if word in _NUMBERS and word not in _COUNT_NOTHING:
             return _NUMBERS[word]
+        if word in _STARTS | _COUNT_NOTHING:
+            break
     return None
 
 
@@ -148,7 +147,7 @@ def number_in(text: str) -> int | None:
     for word in _WORD.findall(text.casefold()):
         if word.isdecimal():
             return int(word)
-        if word in _NUMBERS and word not in {"a", "an", "no"}:
+        if word in _NUMBERS and word not in _COUNT_NOTHING:
             return _NUMBERS[word]
     return 0 if re.search(r"\b(none|no|zero)\b", text.casefold()) else None
 
