@@ -99,14 +99,19 @@ def slim(saver: Saver, files: AttachmentFiles) -> Saver:
     return clone
 
 
-def used_files(saver: BaseCheckpointSaver[Any]) -> set[str]:
-    """The SHA-256 of everything that any checkpoint of any thread refers to."""
+def unslimmed(saver: Saver) -> Saver:
+    """Return a copy of a checkpointer that reads what is stored, without reading files."""
     plain = copy.copy(saver)
     if isinstance(saver.serde, SlimSerializer):
         plain.serde = saver.serde.inner
         vars(plain).pop("with_allowlist", None)
+    return plain
+
+
+def used_files(saver: BaseCheckpointSaver[Any]) -> set[str]:
+    """The SHA-256 of everything that any checkpoint of any thread refers to."""
     found: set[str] = set()
-    for saved in plain.list(None):
+    for saved in unslimmed(saver).list(None):
         found.update(_references(saved.checkpoint["channel_values"]))
         found.update(_references([write[-1] for write in saved.pending_writes or ()]))
     return found
