@@ -37,7 +37,7 @@ from ibllm_tools.routing.results import (
 )
 from ibllm_tools.routing.router import Router
 from ibllm_tools.routing.routes import EXPERTS, Expert, Route, fitting, kind_of_id
-from ibllm_tools.routing.words import Noun, asked_nouns, ids_in, known_nouns, noun_of
+from ibllm_tools.routing.words import Noun, asked_kinds, asked_nouns, ids_in, known_nouns, noun_of
 
 __all__ = [
     "ANSWER_PROMPT",
@@ -51,6 +51,7 @@ __all__ = [
     "RoutingCase",
     "answer_messages",
     "as_langchain",
+    "asked_kinds",
     "asked_nouns",
     "fitting",
     "held_templates",

@@ -19,6 +19,7 @@ class Noun:
         name: In English, as a detector calls it.
         plural: Many of it.
         name_zh: In Chinese; "" where it is not known.
+        kind: What kind of thing it is, such as "animal"; "" where it is not known.
         others: Further words that mean it.
         others_zh: Further Chinese words that do.
     """
@@ -26,6 +27,7 @@ class Noun:
     name: str
     plural: str
     name_zh: str = ""
+    kind: str = ""
     others: tuple[str, ...] = ()
     others_zh: tuple[str, ...] = ()
 
@@ -36,9 +38,9 @@ def known_nouns() -> dict[str, Noun]:
     lines = (Path(__file__).parent / "nouns.psv").read_text(encoding="utf-8").splitlines()
     nouns = {}
     for line in lines[1:]:
-        name, plural, name_zh, others, others_zh = line.split("|")
+        name, plural, name_zh, kind, others, others_zh = line.split("|")
         split = [tuple(filter(None, words.split(","))) for words in (others, others_zh)]
-        nouns[name] = Noun(name, plural, name_zh, *split)
+        nouns[name] = Noun(name, plural, name_zh, kind, *split)
     return nouns
 
 
@@ -67,6 +69,22 @@ def asked_nouns(question: str, classes: Iterable[str] | None = None) -> list[str
             found.append((match.start(), name))
             text = text[: match.start()] + "\0" * len(form) + text[match.end() :]
     return list(dict.fromkeys(name for _, name in sorted(found)))
+
+
+_KINDS = {
+    "animal": r"\banimals?\b|\bcreatures?\b|动物",
+    "vehicle": r"\bvehicles?\b|交通工具|车辆",
+    "furniture": r"\bfurniture\b|家具",
+    "musical instrument": r"\binstruments?\b|乐器",
+    "device": r"\bdevices?\b|\bgadgets?\b|设备",
+    "building": r"\bbuildings?\b|建筑",
+}
+
+
+def asked_kinds(question: str) -> list[str]:
+    """The kinds of things that a question asks about as a whole: "how many animals"."""
+    text = question.casefold()
+    return [kind for kind, words in _KINDS.items() if re.search(words, text)]
 
 
 def known_forms() -> list[str]:
