@@ -83,7 +83,7 @@ class LanguageSizes:
     n_captions: int = 4_000
     n_instructions: int = 6_000
     n_tools: int = 44_000
-    n_routes: int = 12_000
+    n_routes: int = 16_000
     batch_tokens: int = 1920
 
 
@@ -261,7 +261,7 @@ def mixture(share: float) -> dict[str, float]:
             "general": 0.1, "captions": 0.02,
         }  # fmt: skip
     return {
-        "drills": 0.06, "notes": 0.06, "tools": 0.4, "routes": 0.09, "talks": 0.26,
+        "drills": 0.06, "notes": 0.06, "tools": 0.38, "routes": 0.13, "talks": 0.24,
         "general": 0.12, "captions": 0.01,
     }  # fmt: skip
 
