@@ -24,7 +24,7 @@ class ColourDetector:
         pixels = np.asarray(image.convert("RGB")).astype(int)
         found = []
         for label in COLOURS if labels is None else [x for x in labels if x in COLOURS]:
-            near = (np.abs(pixels - COLOURS[label]) < 25).all(-1)
+            near = (np.abs(pixels - COLOURS[label]) < 60).all(-1)
             # Squares stand on a grid of 40 pixels, see `squares`.
             for x in range(0, near.shape[1] - 39, 40):
                 share = near[:40, x : x + 40].mean()
@@ -34,10 +34,16 @@ class ColourDetector:
         return Detections(detections=found, width_px=width, height_px=height, model="colours")
 
 
-def squares(*labels, name="squares.png"):
-    """A picture with a square for each label, from left to right."""
-    picture = Image.new("RGB", (40 * max(len(labels), 2), 40), "white")
+def squares_picture(labels, size):
+    """(H, W, 3) with a square for each label, from left to right."""
+    picture = Image.new("RGB", size, "white")
     for place, label in enumerate(labels):
         x = 40 * place
         ImageDraw.Draw(picture).rectangle((x + 8, 8, x + 32, 32), fill=COLOURS[label])
-    return Media.from_array(np.asarray(picture), "image", name=name)
+    return np.asarray(picture)
+
+
+def squares(*labels, name="squares.png"):
+    """A picture with a square for each label, as a content block."""
+    pixels = squares_picture(labels, (40 * max(len(labels), 2), 40))
+    return Media.from_array(pixels, "image", name=name)

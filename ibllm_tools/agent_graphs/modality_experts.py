@@ -27,7 +27,7 @@ from ibllm_tools.agent_graphs.state import (
 )
 from ibllm_tools.agent_graphs.steps import tell_step
 from ibllm_tools.attachments.records import media_of, tag_of
-from ibllm_tools.media import MODALITIES, Audio, Image, Item, Video, load
+from ibllm_tools.media import MODALITIES, Audio, Image, Item, Modality, Video, load
 from ibllm_tools.toolkit.experts import Experts, mono
 from ibllm_tools.toolkit.perceiving import context_of, frames_and_sound, seen_by_second
 
@@ -117,7 +117,7 @@ class _Experts:
     def look(self, state: ExpertState) -> dict[str, Any]:
         """What the detector finds: in photos, and second by second in videos."""
         facts: dict[str, Any] = {}
-        records = subjects(state, ["image", "video"])
+        records = _of(state, "image", "video")
         if records and not self._experts.detects:
             tell_step("look", "no detector is here; see `ibllm doctor`")
             return {}
@@ -130,7 +130,7 @@ class _Experts:
     def listen(self, state: ExpertState) -> dict[str, Any]:
         """What is said in recordings and in sound tracks."""
         facts: dict[str, Any] = {}
-        records = subjects(state, ["audio", "video"])
+        records = _of(state, "audio", "video")
         if records and not self._experts.recognizes:
             tell_step("listen", "no speech recogniser is here; see `ibllm doctor`")
             return {}
@@ -214,6 +214,11 @@ class _Experts:
 
     def _item(self, record: Attachment) -> Item:
         return load(media_of(record, self._shelf.files.get(record["sha256"])), self._shelf.policy)
+
+
+def _of(state: ExpertState, *modalities: Modality) -> list[Attachment]:
+    """Those of some modalities among what the question is about."""
+    return [r for r in subjects(state, _SENSED) if r["modality"] in modalities]
 
 
 def _sound(item: Item) -> Audio | None:
