@@ -10,11 +10,30 @@ import typer
 from ibllm_tools.cli.options import JsonOption, ModelOption, print_json
 
 
-def doctor(model: ModelOption = "pocket", as_json: JsonOption = False) -> None:
-    """Say what is installed, whether the model fits here, and what is missing."""
-    from ibllm_tools.doctor import describe, examine
+def doctor(
+    model: ModelOption = "pocket",
+    trial: Annotated[
+        bool | None,
+        typer.Option(
+            "--try/--no-try",
+            help="Ask the model about a picture; by default pocket alone is asked.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is installed, whether the model fits here, and what is missing.
+
+    The exit status is 1 if the model cannot answer.
+    """
+    from ibllm_tools.checkpoints import POCKET
+    from ibllm_tools.doctor import describe, examine, try_out
 
     report = examine(model)
+    wanted = model == POCKET if trial is None else trial
+    if wanted and not report["problems"]:
+        report["trial"], problems = try_out(model)
+        report["problems"] += problems
     if as_json:
         print_json(report)
     else:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from ibllm_tools.embeddings import ImageBindEmbeddings
 
 
+def indexes_folder() -> Path:
+    """The folder of all indexes, in the user's cache folder."""
+    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return (Path(usual) if usual else Path.home() / ".cache") / "ibllm" / "search"
+
+
 def index_place(folder: Path, model: str, base: Path | None = None) -> Path:
     """Tell where the index of a folder lies for a model.
 
@@ -24,10 +30,8 @@ def index_place(folder: Path, model: str, base: Path | None = None) -> Path:
         model: The model that encodes it.
         base: Below which folder; by default in the user's cache folder.
     """
-    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    cache = Path(usual) if usual else Path.home() / ".cache"
     key = f"{folder.resolve()}\0{model}".encode("utf-8", "surrogateescape")
-    return (base or cache / "ibllm" / "search") / hashlib.sha256(key).hexdigest()[:16]
+    return (base or indexes_folder()) / hashlib.sha256(key).hexdigest()[:16]
 
 
 def open_index(
