@@ -11,7 +11,7 @@ WHISPER  = $(shell grep '^openai-whisper==' constraints.txt)
 VISION   = torchvision==0.29.1
 TVSHIM  ?= ../shared/tvshim.py
 
-.PHONY: demo test lint types fast-tests slow-tests yolo-tests langgraph docs serve-docs benchmark format clean
+.PHONY: demo test lint types fast-tests slow-tests yolo-tests langgraph mcp1 docs serve-docs benchmark format clean
 
 demo: $(VENV)/.base
 	$(BIN)/python -m ibllm_tools.demo
@@ -44,6 +44,9 @@ yolo-tests: $(VENV)/.dev
 # `langgraph dev` wants other versions of protobuf than the rest: an environment of its own.
 langgraph: $(VENV)-langgraph/.ready
 
+# langchain-mcp-adapters works with mcp 1 alone: a folder of its own, put before the rest.
+mcp1: $(VENV)-mcp1/.ready
+
 docs: $(VENV)/.dev
 	$(BIN)/python -m mkdocs build --strict
 
@@ -58,7 +61,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-yolo $(VENV)-langgraph .mypy_cache .pytest_cache .ruff_cache dist site
+	rm -rf $(VENV) $(VENV)-yolo $(VENV)-langgraph $(VENV)-mcp1 .mypy_cache .pytest_cache .ruff_cache dist site
 
 # torch goes first and by its exact version, so that pip takes the CPU build where there is one.
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -69,9 +72,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[demo]'
 	@touch $@
 
-# openai-whisper asks for triton, which only a GPU can use.
+# openai-whisper asks for triton too, which only a GPU can use.
 $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(PIP) install -c constraints.txt more-itertools numba tiktoken
 	@$(PIP) install --no-deps $(WHISPER)
 	@touch $@
 
@@ -91,4 +95,9 @@ $(VENV)-yolo/.ready: $(VENV)/.dev
 $(VENV)-langgraph/.ready: $(VENV)/.dev
 	@$(OVERLAY)
 	@$(OVERPIP) install -c constraints.txt 'langgraph-cli[inmem]'
+	@touch $@
+
+$(VENV)-mcp1/.ready: $(VENV)/.dev
+	@$(PIP) install --no-deps --upgrade --target $(@D) 'mcp<2' langchain-mcp-adapters httpx-sse \
+	  pydantic-settings python-dotenv sse-starlette
 	@touch $@
