@@ -27,10 +27,10 @@ from ibllm_tools.ui.talk import Talk, new_file
 from ibllm_tools.ui.words import words_of
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
     from ibllm_tools.cache import CacheSettings
-    from ibllm_tools.chat_models import ChatImageBindLLM
     from ibllm_tools.media import Media, MediaPolicy
 
 DIRECT, TOOLS, PERCEPTION = "direct", "tools", "perception"
@@ -88,7 +88,7 @@ class Answerer:
         self._policy = policy
         self._files = files
         self._shown = shown
-        self._experts = dict(experts or {})
+        self.experts = dict(experts or {})
         self._graph = lru_cache(_N_GRAPHS)(self._make_graph)
 
     async def answer(
@@ -132,7 +132,7 @@ class Answerer:
         pace = _Pace()
         bubble: dict[str, Any] | None = None
         thought: dict[str, Any] | None = None
-        stream: Any = self._chat(choices).astream(talk.history[:-1])
+        stream: Any = self.chat(choices).astream(talk.history[:-1])
         async with aclosing(stream) as chunks:
             async for chunk in chunks:
                 if thinking := chunk.additional_kwargs.get("reasoning_content"):
@@ -186,7 +186,8 @@ class Answerer:
         run.finish()
         yield ""
 
-    def _chat(self, choices: Choices) -> ChatImageBindLLM:
+    def chat(self, choices: Choices) -> BaseChatModel:
+        """The model that answers."""
         from dataclasses import asdict
 
         from ibllm_tools.chat_models import ChatImageBindLLM
@@ -204,7 +205,7 @@ class Answerer:
 
     def _make_graph(self, choices: Choices) -> Any:
         options: dict[str, Any] = {
-            **self._experts,
+            **self.experts,
             "attachments_dir": self._files.folder,
             "media_policy": self._policy,
         }
@@ -212,10 +213,10 @@ class Answerer:
             from importlib import import_module
 
             graphs = import_module("ibllm_tools.agent_graphs.perception")
-            return graphs.create_graph(self._chat(choices), **options)
+            return graphs.create_graph(self.chat(choices), **options)
         from ibllm_tools.media_agent import create_media_agent
 
-        return create_media_agent(self._chat(choices), **options)
+        return create_media_agent(self.chat(choices), **options)
 
     def picture(self, sha256: str, name: str) -> dict[str, str]:
         """Put a picture that a tool made where the browser can read it."""
@@ -290,10 +291,11 @@ class _Run:
         self._calls[call["id"] or ""] = shown
 
     def _result(self, message: Any) -> None:
-        shown = self._calls.get(message.tool_call_id)
-        if shown is not None:
-            shown["content"] = _as_code(message.text[:_MAX_STEP_CHARS])
-            _finish(shown)
+        shown = self._calls.pop(message.tool_call_id, None)
+        if shown is None:  # another node gave it a tag: the same result again
+            return
+        shown["content"] = _as_code(message.text[:_MAX_STEP_CHARS])
+        _finish(shown)
         artifact = message.artifact if isinstance(message.artifact, Mapping) else {}
         for block in artifact.get("media") or []:
             if isinstance(block, Mapping) and block.get("type") == "attachment":

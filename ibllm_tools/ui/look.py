@@ -33,6 +33,7 @@ CSS = """
 #status { color: var(--body-text-color-subdued); font-size: 0.85em; min-height: 1.5em; }
 #tray { background: var(--block-background-fill); border-radius: var(--block-radius); gap: 0; }
 #tray .tray-title { font-weight: 600; padding: 10px 12px 2px; }
+#tray .tray-title .tray-title { padding: 0; }
 #tray .block { padding-top: 6px; padding-bottom: 6px; }
 #side { gap: 12px; }
 *:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
@@ -52,7 +53,8 @@ ON_LOAD = """
   const even = () => document.querySelectorAll("canvas[tabindex='1']").forEach((canvas) => {
     canvas.tabIndex = 0;
   });
-  new MutationObserver(even).observe(document.body, { childList: true, subtree: true });
+  const what = { childList: true, subtree: true, attributes: true, attributeFilter: ["tabindex"] };
+  new MutationObserver(even).observe(document.body, what);
 }
 """
 """A shape takes its turn when someone steps through the page with the Tab key."""
@@ -80,4 +82,16 @@ def theme() -> Any:
         block_label_background_fill="transparent",
         block_label_text_color="*body_text_color_subdued",
         block_label_text_weight="500",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        checkbox_label_shadow="none",
+        button_secondary_shadow="none",
+        button_secondary_border_color="*neutral_200",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_color="*neutral_200",
+        input_border_color="*neutral_200",
+        input_border_width="1px",
     )

@@ -22,13 +22,12 @@ from ibllm_tools.ui.asking import DIRECT, Answerer, Choices
 from ibllm_tools.ui.labels import Labels, filled, heading, row_label, sense_choices, ways
 from ibllm_tools.ui.look import SIGNATURE
 from ibllm_tools.ui.talk import Talk, pictured
-from ibllm_tools.ui.tray import AUTO, MAX_FILES, Attached, Uploads
+from ibllm_tools.ui.tray import AUTO, DEMO_MEDIA, MAX_FILES, Attached, Uploads
 from ibllm_tools.ui.words import LANGUAGES, preferred_language, words_of
 
 if TYPE_CHECKING:
     from ibllm_tools.ui.serving import UiSettings
 
-DEMO_MEDIA = Path(__file__).parent.parent / "demo_media"
 EXAMPLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ex_photo", ("piano.jpg",)),
     ("ex_sound", ("sea.ogg",)),

@@ -66,12 +66,22 @@ def serve(
     folder = Path(tempfile.mkdtemp(prefix="ibllm-ui-"))  # only its owner may look inside
     try:
         _quiet(folder / "browser")
+        _end_as_interrupted()
         blocks = _launch(settings, folder)
         if on_ready is not None:
             on_ready(blocks.local_url)
         blocks.block_thread()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_as_interrupted() -> None:
+    """Let a plain `kill` end the page like Ctrl+C, so that uploads are deleted."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _quiet(uploads: Path) -> None:
@@ -93,8 +103,8 @@ def _launch(settings: UiSettings, folder: Path) -> Any:
     from ibllm_tools.ui.asking import Answerer
     from ibllm_tools.ui.look import CSS, ON_LOAD, theme
     from ibllm_tools.ui.neighbours import Sensor
-    from ibllm_tools.ui.page import DEMO_MEDIA, Page
-    from ibllm_tools.ui.tray import Uploads
+    from ibllm_tools.ui.page import Page
+    from ibllm_tools.ui.tray import DEMO_MEDIA, Uploads
 
     shown = folder / "browser"
     uploads = Uploads(shown, settings.policy)

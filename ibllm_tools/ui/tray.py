@@ -9,6 +9,7 @@ from pathlib import Path
 from ibllm_tools.errors import MediaError
 from ibllm_tools.media import Media, MediaPolicy, Modality
 
+DEMO_MEDIA = Path(__file__).parent.parent / "demo_media"
 MAX_FILES = 8
 PICTURES: tuple[Modality, ...] = ("image", "depth", "thermal")
 AUTO = "auto"
