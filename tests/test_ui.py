@@ -303,3 +303,14 @@ def test_tools_show_their_steps_and_boxes(answerer, tmp_path):
     assert said["content"].startswith("It says: Found")
     assert talk.history[-1].text == said["content"]
     assert len(talk.history) == 2
+
+
+def test_a_route_shows_its_steps_and_one_answer(answerer):
+    talk, photo = Talk(), Media.from_path(DEMO_MEDIA / "dog.jpg")
+    ask(answerer, talk, "What is this?", [photo], Choices(way="perception", language="zh"))
+    steps, *_, said = talk.shown
+    assert steps["metadata"] == {"title": WORDS["zh"]["steps"], "status": "done"}
+    assert "**route**" in steps["content"]
+    assert "**attach**" in steps["content"]
+    assert said["content"] == talk.history[-1].text
+    assert [m["content"] for m in talk.shown].count(said["content"]) == 1

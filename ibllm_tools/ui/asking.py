@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ibllm_tools.attachments.files import AttachmentFiles
 from ibllm_tools.errors import IbllmError
 from ibllm_tools.ui.neighbours import Sensor, as_markdown
-from ibllm_tools.ui.talk import Talk, new_file
+from ibllm_tools.ui.talk import Talk, new_file, plain
 from ibllm_tools.ui.words import words_of
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from ibllm_tools.cache import CacheSettings
     from ibllm_tools.media import Media, MediaPolicy
 
-DIRECT, TOOLS, PERCEPTION = "direct", "tools", "perception"
+WAYS = DIRECT, TOOLS, PERCEPTION = "direct", "tools", "perception"
 _MAX_STEP_CHARS = 2000
 _N_GRAPHS = 8
+_SPEAKERS = {"model", "answer"}  # the nodes whose text is meant for people
 
 log = logging.getLogger(__name__)
 
@@ -210,10 +211,9 @@ class Answerer:
             "media_policy": self._policy,
         }
         if choices.way == PERCEPTION:
-            from importlib import import_module
+            from ibllm_tools.agent_graphs.perception import create_graph
 
-            graphs = import_module("ibllm_tools.agent_graphs.perception")
-            return graphs.create_graph(self.chat(choices), **options)
+            return create_graph(self.chat(choices), **options)
         from ibllm_tools.media_agent import create_media_agent
 
         return create_media_agent(self.chat(choices), **options)
@@ -237,11 +237,12 @@ class _Run:
         self._words = words
         self._answerer = answerer
         self._bubble: dict[str, Any] | None = None
+        self._steps: dict[str, Any] | None = None
         self._calls: dict[str, dict[str, Any]] = {}
 
     def tokens(self, chunk: Any, about: Mapping[str, Any]) -> None:
         """Text of the agent itself, as it comes; tools may run models of their own."""
-        if about.get("langgraph_node") != "model" or chunk.type != "AIMessageChunk":
+        if about.get("langgraph_node") not in _SPEAKERS or chunk.type != "AIMessageChunk":
             return
         if chunk.text:
             self._bubble = self._bubble or self._talk.show("")
@@ -262,16 +263,17 @@ class _Run:
                     self._result(message)
 
     def step(self, event: Any) -> None:
-        """A step that a graph tells of itself."""
-        if isinstance(event, Mapping) and "step" in event:
-            title = f"{self._words['step']}: {event['step']}"
-            self._talk.show(
-                str(event.get("text", ""))[:_MAX_STEP_CHARS], title=title, status="done"
-            )
+        """A step that a graph tells of itself, in one list."""
+        if isinstance(event, Mapping) and event.get("step", "answer") != "answer":
+            if self._steps is None:
+                title = self._words["steps"]
+                self._steps = self._talk.show("", title=title, status="pending")
+            text = plain(str(event.get("text", ""))[:_MAX_STEP_CHARS])
+            self._steps["content"] += f"- **{plain(str(event['step']))}** {text}\n"
 
     def finish(self) -> None:
         """Show the answer as it is in the end, and the picture if there is one."""
-        for shown in self._calls.values():
+        for shown in (self._steps, *self._calls.values()):
             _finish(shown)
         picture = self.state.get("attachments", {}).get(self.state.get("picture") or "")
         if picture:

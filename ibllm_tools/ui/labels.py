@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
 
-from ibllm_tools.ui.asking import DIRECT, PERCEPTION, TOOLS
+from ibllm_tools.ui.asking import WAYS
 from ibllm_tools.ui.tray import AUTO, MAX_FILES, Attached
 
 Say = Callable[[dict[str, str]], dict[str, Any]]
@@ -54,11 +53,8 @@ def heading(words: dict[str, str], model: str) -> str:
 
 
 def ways(words: dict[str, str]) -> dict[str, Any]:
-    """The ways to answer that are installed."""
-    found = [DIRECT, TOOLS]
-    if find_spec("ibllm_tools.agent_graphs.perception") is not None:
-        found.append(PERCEPTION)
-    choices = [(words[way], way) for way in found]
+    """The ways to answer."""
+    choices = [(words[way], way) for way in WAYS]
     return {"choices": choices, "label": words["how"], "info": words["how_info"]}
 
 
