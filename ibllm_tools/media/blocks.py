@@ -41,6 +41,8 @@ _SENSES: dict[str, tuple[Modality | None, ...]] = {
     "text": ("text",),
 }
 
+MAX_WEIGHT = 1_000_000  # the sum of a mixture's weights must stay a number in float32
+
 _WRAPPED = ("image_url", "input_image", "audio_url", "input_audio", "video_url", "file", "source")
 _SOURCES = ("base64", "data", "url", "file_id", "path", "file_data", "image_url")
 
@@ -103,16 +105,19 @@ def locate(block: Mapping[str, Any]) -> Located:
 
 
 def check_weight(weight: object, name: str) -> float:
-    """Return `weight` as a float; raise `MediaError` unless it is finite and above 0."""
+    """Return `weight` as a float; raise `MediaError` unless it is above 0 and at most 1e6."""
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     try:
         value = float(cast("float", weight)) if number else math.nan
     except OverflowError:
         value = math.inf
-    if math.isfinite(value) and value > 0:
+    if 0 < value <= MAX_WEIGHT:
         return value
     raise problem(
-        name, f"weight {shown(weight)}", "a finite number above 0", "leave the medium out instead"
+        name,
+        f"weight {shown(weight)}",
+        f"a finite number above 0 and at most {MAX_WEIGHT:,}",
+        "scale the weights of all media, or leave the medium out",
     )
 
 

@@ -56,6 +56,7 @@ def run_server(settings: ServeSettings, *, tell: Callable[[str], None] | None = 
         ConfigurationError: Others could reach the server, and there is no key.
         MissingExtraError: The extra `[serve]` is not installed.
     """
+    settings.check_reach()
     _check_installed()
     from ibllm_tools.serving.running import run
 

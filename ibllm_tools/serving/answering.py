@@ -23,8 +23,8 @@ from ibllm_tools.chat_models.settings import ANSWER_SETTINGS, merge_settings
 from ibllm_tools.checkpoints import fingerprint
 from ibllm_tools.engine import Engine, open_engine
 from ibllm_tools.serving.conversation import to_langchain
-from ibllm_tools.serving.problems import invalid
 from ibllm_tools.serving.replies import new_id, usage_of
+from ibllm_tools.serving.wire import AllowedChoice, NamedTool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -198,7 +198,7 @@ def _settings(asked: ChatRequest) -> dict[str, Any]:
         "top_logprobs": asked.top_logprobs,
         "top_p": None if top_p is None else max(top_p, LEAST_TOP_P),
         "parallel_tool_calls": asked.parallel_tool_calls,
-        "response_format": asked.response_format,
+        "response_format": _format(asked),
         "tool_choice": choice,
         "tools": tools,
         "visual_cache": _cache(asked),
@@ -211,6 +211,11 @@ def _stops(asked: ChatRequest) -> list[str]:
     return [text for text in given if text]
 
 
+def _format(asked: ChatRequest) -> dict[str, Any] | None:
+    held = asked.response_format
+    return None if held is None else held.model_dump(by_alias=True, exclude_none=True)
+
+
 def _cache(asked: ChatRequest) -> bool | dict[str, Any] | None:
     cache = asked.visual_cache
     return cache if cache is None or isinstance(cache, bool) else cache.model_dump()
@@ -219,21 +224,14 @@ def _cache(asked: ChatRequest) -> bool | dict[str, Any] | None:
 def _offered(asked: ChatRequest) -> tuple[list[dict[str, Any]] | None, Any]:
     """The tools of a request and its choice among them; `allowed_tools` leaves only some."""
     tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
-    choice = asked.tool_choice
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools")
-        listed = allowed.get("tools") if isinstance(allowed, dict) else None
-        if not isinstance(allowed, dict) or not isinstance(listed, list):
-            raise invalid("allowed_tools needs a list of tools and a mode", "tool_choice")
-        names = [_listed_name(entry) for entry in listed]
+    choice: Any = asked.tool_choice
+    if isinstance(choice, AllowedChoice):
+        names = {tool.function.name for tool in choice.allowed_tools.tools}
         tools = [tool for tool in tools if tool["function"]["name"] in names]
-        choice = allowed.get("mode", "auto")
+        choice = choice.allowed_tools.mode
+    elif isinstance(choice, NamedTool):
+        choice = choice.model_dump()
     return tools or None, choice
-
-
-def _listed_name(entry: Any) -> Any:
-    function = entry.get("function") if isinstance(entry, dict) else None
-    return function.get("name") if isinstance(function, dict) else None
 
 
 async def merge(

@@ -23,10 +23,11 @@ from ibllm_tools.experts import DEFAULT_RECOGNIZER, has_recognizer
 from ibllm_tools.serving.answering import Answers, ServedModel
 from ibllm_tools.serving.embedding import EmbeddingModel
 from ibllm_tools.serving.gate import Envelope, Gate, Places, RefusedError
-from ibllm_tools.serving.leaving import GONE, ClientGoneError, EventStream, unless_gone
+from ibllm_tools.serving.leaving import GONE, EventStream, unless_gone
 from ibllm_tools.serving.metrics import Metrics
 from ibllm_tools.serving.problems import (
     ApiError,
+    ClientGoneError,
     about,
     as_validation_error,
     no_model,
@@ -141,7 +142,8 @@ def build_app(settings: ServeSettings) -> FastAPI:
     _add_embeddings(app, server)
     _add_transcriptions(app, server)
     _add_overview(app, server)
-    _add_handlers(app)
+    _add_handlers(app, server)
+    _name_models(app, server)
     # The last one is the first that a request meets.
     app.add_middleware(Gate, settings=settings, places=server.places)
     if settings.cors_origins:
@@ -154,6 +156,20 @@ def build_app(settings: ServeSettings) -> FastAPI:
         )
     app.add_middleware(Envelope, metrics=server.metrics, endpoints=frozenset(ENDPOINTS))
     return app
+
+
+def _name_models(app: FastAPI, server: Server) -> None:
+    """Let the API's document say which models there are."""
+    plain = app.openapi
+
+    def named() -> dict[str, Any]:
+        document = plain()
+        for schema in document["components"]["schemas"].values():
+            if held := schema.get("properties", {}).get("model"):
+                held["enum"] = list(server.chats)
+        return document
+
+    app.openapi = named  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def _add_chat(app: FastAPI, server: Server) -> None:
@@ -178,7 +194,7 @@ def _add_chat(app: FastAPI, server: Server) -> None:
             events = _watched(answers, server.metrics)
             first = await unless_gone(request.receive, anext(events))
         server.metrics.first_event(model.name, began)
-        return EventStream(first, events)
+        return EventStream(first, events, server.metrics.client_left)
 
 
 async def _counted(answers: Answers, metrics: Metrics) -> ChatCompletion:
@@ -277,7 +293,7 @@ def _add_overview(app: FastAPI, server: Server) -> None:
         return Response(server.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-def _add_handlers(app: FastAPI) -> None:
+def _add_handlers(app: FastAPI, server: Server) -> None:
     @app.exception_handler(RequestValidationError)
     async def tell_invalid(request: Request, error: RequestValidationError) -> Response:
         kind = request.headers.get("content-type", "")
@@ -297,6 +313,7 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientGoneError)
     async def end_quietly(_: Request, __: ClientGoneError) -> Response:
+        server.metrics.client_left()
         return Response(status_code=GONE)
 
 

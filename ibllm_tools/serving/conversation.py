@@ -5,65 +5,55 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core import messages as lc
 
+from ibllm_tools.chat_models.messages import REASONING
 from ibllm_tools.media import is_media
-from ibllm_tools.serving.problems import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_core.messages import BaseMessage
 
-    from ibllm_tools.serving.wire import Call, Message, Part
+    from ibllm_tools.serving.wire import AssistantMessage, Call, Content, Message, Part
 
 _EXTRAS = ("modality", "weight", "name")
 
 
 def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Bring a conversation to LangChain's form.
-
-    Raises:
-        ApiError: A message lacks its content, or the id of the call that it answers.
-    """
-    return [_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
+    """Bring a conversation to LangChain's form."""
+    return [_message(message) for message in messages]
 
 
-def _message(message: Message, place: str) -> BaseMessage:
-    if message.content is None and message.role != "assistant":
-        raise invalid(
-            f"{place}: found no content; expected a text or a list of parts", f"{place}.content"
-        )
-    content = _content(message)
+def _message(message: Message) -> BaseMessage:
+    content = _content(message.content)
     if message.role == "user":
-        return HumanMessage(content, name=message.name)
-    if message.role in {"system", "developer"}:
-        return SystemMessage(content, name=message.name)
+        return lc.HumanMessage(content, name=message.name)
     if message.role == "assistant":
         return _assistant(message, content)
-    call_id = message.tool_call_id
-    if message.role == "tool" and call_id is None:
-        raise invalid(
-            f"{place}: found no tool_call_id; expected the id of the call that this answers",
-            f"{place}.tool_call_id",
-        )
-    return ToolMessage(content, tool_call_id=call_id or "", name=message.name)
+    if message.role == "tool":
+        return lc.ToolMessage(content, tool_call_id=message.tool_call_id, name=message.name)
+    return lc.SystemMessage(content, name=message.name)
 
 
-def _content(message: Message) -> Any:
-    if not isinstance(message.content, list):
-        return message.content or message.refusal or ""
-    return [to_block(part) for part in message.content]
+def _content(content: Content | None) -> Any:
+    if not isinstance(content, list):
+        return content or ""
+    return [to_block(part) for part in content]
 
 
-def _assistant(message: Message, content: Any) -> AIMessage:
+def _assistant(message: AssistantMessage, content: Any) -> lc.AIMessage:
     calls = [
         {"name": call.function.name, "args": _arguments(call), "id": call.id, "type": "tool_call"}
         for call in message.tool_calls or ()
     ]
     thought = message.reasoning_content
-    kept = {"reasoning_content": thought} if thought else {}
-    return AIMessage(content, tool_calls=calls, name=message.name, additional_kwargs=kept)
+    return lc.AIMessage(
+        content or message.refusal or "",
+        tool_calls=calls,
+        name=message.name,
+        additional_kwargs={REASONING: thought} if thought else {},
+    )
 
 
 def _arguments(call: Call) -> dict[str, Any]:
@@ -79,7 +69,7 @@ def to_block(part: Part) -> dict[str, Any]:
     """Bring a part to a content block; what is said about a medium goes into its `extras`."""
     held: dict[str, Any] = part.model_dump(exclude_none=True)
     if held["type"] == "refusal":
-        return {"type": "text", "text": str(held.get("refusal", ""))}
+        return {"type": "text", "text": held["refusal"]}
     inner = held.get(held["type"])
     extras = dict(held["extras"]) if isinstance(held.get("extras"), dict) else {}
     for holder in (inner, held):

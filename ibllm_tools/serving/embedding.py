@@ -99,7 +99,9 @@ def _entry_of(part: str | int | Part) -> Any:
             "nothing here; in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False",
             "input",
         )
-    if part.type == "text":
+    if part.type == "refusal":
+        return part.refusal
+    if part.type == "text" and part.modality is None:
         part = part.model_copy(update={"modality": "text"})
     block = to_block(part)
     return block["value"] if block.get("type") == "non_standard" else block

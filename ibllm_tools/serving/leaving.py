@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
-from ibllm_tools.serving.problems import as_api_error
+from ibllm_tools.serving.problems import ClientGoneError, as_api_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -21,12 +20,6 @@ Result = TypeVar("Result")
 
 GONE = 499  # what nginx calls "client closed request"; nobody reads it
 DONE = b"data: [DONE]\n\n"
-
-log = logging.getLogger(__name__)
-
-
-class ClientGoneError(Exception):
-    """The client has closed its connection."""
 
 
 async def unless_gone(receive: Receive, work: Awaitable[Result]) -> Result:
@@ -61,12 +54,21 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: dict[str, Any], events: AsyncGenerator[dict[str, Any]]) -> None:
-        """Send `first` and then `events`, which are closed in any case."""
+    def __init__(
+        self,
+        first: dict[str, Any],
+        events: AsyncGenerator[dict[str, Any]],
+        tell_left: Callable[[], None],
+    ) -> None:
+        """Send `first` and then `events`, which are closed in any case.
+
+        `tell_left` is called where the client leaves before the end.
+        """
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._events = events
+        self._tell_left = tell_left
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the events; a client that leaves closes them."""
@@ -74,7 +76,7 @@ class EventStream(Response):
             try:
                 await unless_gone(receive, self._send(send))
             except ClientGoneError:
-                log.info("a client left before its answer was complete")
+                self._tell_left()
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}

@@ -58,6 +58,10 @@ class ApiError(Exception):
         return {"error": {**error, "param": self.param, "code": self.code}}
 
 
+class ClientGoneError(Exception):
+    """The client has closed its connection."""
+
+
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """A request that cannot be answered as it is."""
     return ApiError(400, message, param=param, code=code)
@@ -129,6 +133,8 @@ def about(param: str) -> Iterator[None]:
     """Say of errors in this block that they are about one parameter of the request."""
     try:
         yield
+    except ClientGoneError:
+        raise
     except Exception as error:
         raise as_api_error(error, param) from error
 

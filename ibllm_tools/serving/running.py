@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.serving.app import build_app
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def make_server(
         tell: Called with the server's address once it answers.
 
     Raises:
-        ConfigurationError: Others could reach the server, and there is no key.
-        OSError: The address cannot be listened at.
+        ConfigurationError: Others could reach the server, and there is no key; or the address
+            cannot be listened at.
     """
     settings.check_reach()
+    bound = _listen(settings.host, settings.port)
     config = uvicorn.Config(
         build_app(settings),
         host=settings.host,
@@ -52,7 +54,6 @@ def make_server(
         server_header=False,
         timeout_graceful_shutdown=int(settings.shutdown_s),
     )
-    bound = _listen(settings.host, settings.port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{bound.getsockname()[1]}"
     return _Server(config, lambda: tell(address) if tell else None), bound
@@ -63,6 +64,7 @@ def run(settings: ServeSettings, tell: Callable[[str], None] | None = None) -> N
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     server, bound = make_server(settings, tell)
     with bound:
+        server.config.app.state.server.load()  # type: ignore[union-attr]  # what fails is told here
         server.run(sockets=[bound])
 
 
@@ -72,7 +74,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise ConfigurationError(
+            f"port {port} at {host} cannot be listened at ({error.strerror}); expected a free one; "
+            "choose another with --port, or 0 for any"
+        ) from error
     return bound

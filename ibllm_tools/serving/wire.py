@@ -6,7 +6,6 @@ Settings that change nothing in an answer, such as `user`, are taken and left as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,8 +15,33 @@ MAX_STOPS = 16
 MAX_TOOLS = 128
 MAX_INPUTS = 2048
 INT64 = 2**63
+NOT_DONE = (
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "presence_penalty",
+    "web_search_options",
+)
 
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+MediaType = Literal[
+    "image_url",
+    "input_audio",
+    "video_url",
+    "file",
+    "image",
+    "audio",
+    "video",
+    "input_image",
+    "audio_url",
+    "point_cloud",
+    "point",
+    "depth",
+    "thermal",
+    "imu",
+    "non_standard",
+]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Object = dict[str, Any]
 
@@ -26,24 +50,42 @@ class _Sent(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class Part(_Sent):
-    """A part of a message: text, or a medium in OpenAI's, LangChain's or Anthropic's spelling.
+class TextPart(_Sent):
+    """Text to be read; with `modality` "text" it is sensed by the encoder instead."""
+
+    type: Literal["text"]
+    text: str
+    modality: Literal["text"] | None = None
+    weight: float | None = None
+
+
+class RefusalPart(_Sent):
+    """What an assistant has said in place of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class MediaPart(_Sent):
+    """A medium in OpenAI's, LangChain's or Anthropic's spelling.
 
     OpenAI's: `{"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}`,
     `input_audio` with `{"data", "format"}`, `video_url`, and `file` with `{"file_data"}` for every
     other medium, such as a 3D shape. `modality` says what a medium is sensed as where its type
-    does not (depth, thermal, imu, point, and text, which is sensed and not read); `weight` is its
-    share where several media are mixed.
+    does not (depth, thermal, imu, point); `weight` is its share where several are mixed.
     """
 
-    type: str
-    text: str | None = None
+    type: MediaType
     image_url: Object | str | None = None
     input_audio: Object | None = None
     video_url: Object | str | None = None
     file: Object | None = None
     modality: str | None = None
     weight: float | None = None
+
+
+Part = Annotated[TextPart | RefusalPart | MediaPart, Field(discriminator="type")]
+Content = str | list[Part]
 
 
 class Function(_Sent):
@@ -61,16 +103,45 @@ class Call(_Sent):
     function: Function
 
 
-class Message(_Sent):
-    """A message of a conversation."""
+class SystemMessage(_Sent):
+    """What the model is told beforehand."""
 
-    role: Role
-    content: str | list[Part] | None = None
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(_Sent):
+    """What the user says and shows."""
+
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(_Sent):
+    """What the model has said, called and thought."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
     name: str | None = None
     tool_calls: list[Call] | None = None
-    tool_call_id: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+
+
+class ToolMessage(_Sent):
+    """What a tool has answered; it may show media."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
 
 
 class FunctionTool(_Sent):
@@ -87,6 +158,61 @@ class Tool(_Sent):
 
     type: Literal["function"]
     function: FunctionTool
+
+
+class ToolName(_Sent):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(_Sent):
+    """The one function that is to be called."""
+
+    type: Literal["function"]
+    function: ToolName
+
+
+class AllowedTools(_Sent):
+    """Some of the functions, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class AllowedChoice(_Sent):
+    """A choice among some of the functions."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+class TextFormat(_Sent):
+    """An answer in plain text."""
+
+    type: Literal["text"]
+
+
+class JsonFormat(_Sent):
+    """An answer that is a JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(_Sent):
+    """A JSON schema with a name."""
+
+    name: Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    schema_: Object = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class SchemaFormat(_Sent):
+    """An answer that is JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
 
 
 class StreamOptions(_Sent):
@@ -123,33 +249,43 @@ class ChatRequest(_Sent):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | Object | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[NamedTool | AllowedChoice, Field(discriminator="type")]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
-    response_format: Object | None = None
-    frequency_penalty: Finite | None = None
-    presence_penalty: Finite | None = None
-    logit_bias: Mapping[str, Finite] | None = None
-    modalities: list[str] | None = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    audio: Any = None
-    web_search_options: Any = None
+    response_format: (
+        Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] | None
+    ) = None
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    logit_bias: Annotated[Object, Field(max_length=0)] | None = None
+    modalities: list[Literal["text"]] | None = None
+    functions: None = None
+    function_call: None = None
+    audio: None = None
+    web_search_options: None = None
     visual_cache: bool | CacheOptions | None = None
     """Beyond OpenAI's: the visual cache on, off, or set."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_not_done(cls, sent: Any) -> Any:
+        """Say what the types above would not say as well."""
+        if isinstance(sent, dict):
+            found = [name for name in NOT_DONE if sent.get(name)]
+            found += ["modalities"] if sent.get("modalities") not in (None, [], ["text"]) else []
+            if found:
+                raise ValueError(
+                    f"found {', '.join(found)}, which this server does not do; leave it out (in "
+                    "place of functions use tools)"
+                )
+        return sent
+
     @model_validator(mode="after")
-    def _refuse_what_is_not_done(self) -> ChatRequest:
-        names = ("frequency_penalty", "presence_penalty", "logit_bias")
-        found = [name for name in names if getattr(self, name)]
-        others = ("functions", "function_call", "audio", "web_search_options")
-        found += [name for name in others if getattr(self, name) is not None]
-        found += ["modalities"] if set(self.modalities or ()) - {"text"} else []
-        if found:
-            raise ValueError(
-                f"found {', '.join(found)}, which this server does not do; leave it out (in place "
-                "of functions use tools)"
-            )
-        if self.top_logprobs is not None and not self.logprobs:
+    def _check_logprobs(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("found top_logprobs without logprobs; set logprobs to true")
         return self
 
