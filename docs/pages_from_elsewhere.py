@@ -27,6 +27,8 @@ ELSEWHERE = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
+# Folders whose pictures the site shows, under the same names.
+PICTURES = ("agents",)
 PAGE_OF = {source: page for page, source in ELSEWHERE.items()} | {"README.md": "index.md"}
 LINK = re.compile(r"(?P<shown>!?\[[^\]]*\])\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 COMMANDS = "reference/cli.md"
@@ -37,8 +39,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, source in ELSEWHERE.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=_relinked(text, source, page)))
+    for picture in _pictures():
+        files.append(File.generated(config, picture, abs_src_path=str(ROOT / picture)))
     files.append(File.generated(config, COMMANDS, content=commands()))
     return files
+
+
+def _pictures() -> list[str]:
+    found = [path for folder in PICTURES for path in (ROOT / folder).glob("*.png")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
@@ -49,11 +58,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def _relinked(text: str, source: str, page: str) -> str:
     """Links of a file of the repository, as the page of the site needs them."""
+    pictures = set(_pictures())
 
     def turned(match: re.Match[str]) -> str:
         shown, anchor = match["shown"], match["anchor"] or ""
         found = posixpath.normpath(posixpath.join(posixpath.dirname(source), match["target"]))
-        target = PAGE_OF.get(found)
+        target = found if found in pictures else PAGE_OF.get(found)
         if target is None and found.startswith(f"{DOCS}/"):
             target = found.removeprefix(f"{DOCS}/")
         if target is None:

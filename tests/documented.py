@@ -3,6 +3,7 @@
 `python` and `bash` blocks run; `py`, `sh` and others are shown only.
 """
 
+import os
 import re
 import runpy
 import subprocess
@@ -36,8 +37,14 @@ def run_python(code, folder, capsys):
 def run_shell(code):
     ibllm = f'ibllm() {{ "{sys.executable}" -m ibllm_tools.cli "$@"; }}'
     script = f"set -euo pipefail\n{ibllm}\n{code}"
+    own = {name: str(Path.cwd() / name) for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME")}
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=290, check=False
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=290,
+        env={**os.environ, **own},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
