@@ -64,6 +64,8 @@ DRILL_LENGTHS = (48, 64, 96, 120, 160, 192, 240)
 PROMPT_WEIGHT = 0.08
 CHOICE_WEIGHT = 6.0
 """Weight of the token that begins a tool's name."""
+ROUTE_WEIGHT = 8.0
+"""Weight of what follows a quotation mark in a route: the expert, and whether there is another."""
 FIRST_WEIGHT = 3.0
 """Weight of the tokens that begin a note, and an answer after a note: a name, yes, no, a doubt."""
 
@@ -240,12 +242,19 @@ def pool_batches(
         "general": [Row(*encode_chat(tokenizer, turns)) for turns in text.general],
         "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
         "tools": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.tools],
-        "routes": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.routes],
+        "routes": encode_routes(tokenizer, text.routes),
     }
     return {
         kind: make_batches(mine, tokenizer.pad_token_id, sizes.batch_tokens)
         for kind, mine in rows.items()
     }
+
+
+def encode_routes(tokenizer: PreTrainedTokenizerFast, routes: Sequence[ToolChat]) -> list[Row]:
+    """Tokenise conversations of the router; what a call quotes is a decision."""
+    return [
+        Row(*encode_messages(tokenizer, c.messages, c.tools), decides=bool(c.tools)) for c in routes
+    ]
 
 
 def mixture(share: float) -> dict[str, float]:
@@ -261,7 +270,7 @@ def mixture(share: float) -> dict[str, float]:
             "general": 0.1, "captions": 0.02,
         }  # fmt: skip
     return {
-        "drills": 0.06, "notes": 0.06, "tools": 0.38, "routes": 0.13, "talks": 0.24,
+        "drills": 0.06, "notes": 0.06, "tools": 0.36, "routes": 0.16, "talks": 0.23,
         "general": 0.12, "captions": 0.01,
     }  # fmt: skip
 
@@ -290,6 +299,7 @@ def train_language(
         makers["notes"] = lambda rng, length: draw_note_drill(rng, tokenizer, names, length)
     decides = tokenizer.convert_tokens_to_ids([NAME_OPENS, NOTE])
     heavy = dict(zip(decides, (CHOICE_WEIGHT, FIRST_WEIGHT), strict=True))
+    quote = (encode_text(tokenizer, '"')[0], ROUTE_WEIGHT)
 
     def step_loss(rng: random.Random, share: float) -> Tensor:
         chances = mixture(share)
@@ -301,7 +311,7 @@ def train_language(
         with torch.autocast("cpu", torch.bfloat16):  # padded on the right: no mask is needed
             logits = model(input_ids=batch.ids, use_cache=False).logits
         prompt = PROMPT_WEIGHT if kind in pools else 0.0
-        return weighted_loss(logits, batch, heavy, pad, prompt)
+        return weighted_loss(logits, batch, heavy, pad, prompt, quote=quote)
 
     run_stage(
         run,

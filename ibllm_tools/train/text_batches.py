@@ -23,6 +23,7 @@ class Row:
         has_media: Whether the row has media.
         later: Concepts of media that come with a later turn, like `shown`.
         later_from: Index of that turn's first token; 0 where no other media come.
+        decides: Quoted words of its answer are decisions, and its prompt is always the same.
     """
 
     ids: list[int]
@@ -31,6 +32,7 @@ class Row:
     has_media: bool = False
     later: tuple[int, int] = (-1, -1)
     later_from: int = 0
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Batch:
         has_media: (B,) bool.
         later: (B, 2) concepts of the media of a later turn.
         later_from: (B,) index of that turn's first token; 0 for none.
+        decides: (B,) bool, as of the rows.
     """
 
     ids: Tensor
@@ -52,6 +55,7 @@ class Batch:
     has_media: Tensor
     later: Tensor
     later_from: Tensor
+    decides: Tensor
 
     @property
     def media_index(self) -> Tensor:
@@ -98,6 +102,7 @@ def pad_rows(group: Sequence[Row], length: int, pad: int) -> Batch:
         has_media=torch.tensor([row.has_media for row in group]),
         later=torch.tensor([row.later for row in group]),
         later_from=torch.tensor([row.later_from for row in group]),
+        decides=torch.tensor([row.decides for row in group]),
     )
 
 
@@ -108,6 +113,7 @@ def weighted_loss(
     pad: int,
     prompt_weight: float = 0.0,
     note: tuple[int, float] | None = None,
+    quote: tuple[int, float] | None = None,
 ) -> Tensor:
     """Cross entropy of the next token; prompts count little, padding nothing.
 
@@ -118,14 +124,19 @@ def weighted_loss(
         pad: Id of the padding.
         prompt_weight: Weight of tokens that are no answer.
         note: The id that opens and closes notes, and the weight of learned tokens in them.
+        quote: The id of a quotation mark, and the weight of what follows one in rows that decide.
     """
     targets, learned = batch.ids[:, 1:], batch.labels[:, 1:] != IGNORED
-    weights = torch.where(learned, 1.0, prompt_weight * (targets != pad))
+    outside = prompt_weight * (targets != pad) * ~batch.decides[:, None]
+    weights = torch.where(learned, 1.0, outside)
     for before, weight in heavy.items():
         weights = torch.where((batch.ids[:, :-1] == before) & learned, weight, weights)
     if note is not None:
         inside = (batch.ids[:, :-1] == note[0]).cumsum(1) % 2 == 1
         weights = torch.where(inside & learned, note[1], weights)
+    if quote is not None:
+        decided = (batch.ids[:, :-1] == quote[0]) & learned & batch.decides[:, None]
+        weights = torch.where(decided, quote[1], weights)
     losses = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
     )

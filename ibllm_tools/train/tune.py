@@ -22,7 +22,13 @@ from ibllm_tools.train.contrastive import fast_cpu
 from ibllm_tools.train.drills import draw_drill_rows
 from ibllm_tools.train.features import FeatureSource, faint
 from ibllm_tools.train.knowledge import Fact
-from ibllm_tools.train.language import CHOICE_WEIGHT, FIRST_WEIGHT, pick_instructions
+from ibllm_tools.train.language import (
+    CHOICE_WEIGHT,
+    FIRST_WEIGHT,
+    ROUTE_WEIGHT,
+    encode_routes,
+    pick_instructions,
+)
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import KEPT, encode_noted, noted_messages
 from ibllm_tools.train.route_talk import draw_route_chats
@@ -35,7 +41,7 @@ from ibllm_tools.train.talk import (
     talk,
 )
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
-from ibllm_tools.train.tokenizer import NAME_OPENS, encode_chat, encode_messages
+from ibllm_tools.train.tokenizer import NAME_OPENS, encode_chat, encode_messages, encode_text
 from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import arrange_tools, draw_tool_rows
 
@@ -165,7 +171,7 @@ def draw_bare_rows(
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
     n_drills = n_routes = count // 12
     routes = [arrange_tools(rng, c, ranker) for c in draw_route_chats(rng, facts, n_routes)]
-    rows += [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in routes]
+    rows += encode_routes(tokenizer, routes)
     n_tools = max(0, count - len(rows) - n_drills)
     rows += draw_tool_rows(rng, tokenizer, n_tools, chats, ranker)
     return rows + draw_drill_rows(rng, tokenizer, n_drills)
@@ -179,6 +185,7 @@ def batch_loss(
     heavy: Mapping[int, float],
     pad: int,
     note: tuple[int, float] | None = None,
+    quote: tuple[int, float] | None = None,
 ) -> Tensor:
     """Compute the loss of one batch with freshly drawn features; see `weighted_loss`."""
     given = {"features": source.draw(batch.shown, rng), "has_media": batch.has_media}
@@ -191,7 +198,7 @@ def batch_loss(
         }
     with fast_cpu():
         logits = model(input_ids=batch.ids, use_cache=False, **given).logits
-    return weighted_loss(logits, batch, heavy, pad, note=note)
+    return weighted_loss(logits, batch, heavy, pad, note=note, quote=quote)
 
 
 def tune(
@@ -219,6 +226,7 @@ def tune(
     ids = tokenizer.convert_tokens_to_ids([NOTE, NAME_OPENS])
     heavy = dict(zip(ids, (FIRST_WEIGHT, CHOICE_WEIGHT), strict=True))
     note = (ids[0], FIRST_WEIGHT)
+    quote = (encode_text(tokenizer, '"')[0], ROUTE_WEIGHT)
     changing = [row for row in rows if row.later_from]
     lasting = [row for row in rows if not row.later_from]
     batches = make_batches(lasting, pad, BATCH_TOKENS) + make_batches(changing, pad, BATCH_TOKENS)
@@ -230,7 +238,7 @@ def tune(
         parameter.requires_grad_()
 
     def step_loss(rng: random.Random, _share: float) -> Tensor:
-        return batch_loss(model, source, rng.choice(batches), rng, heavy, pad, note)
+        return batch_loss(model, source, rng.choice(batches), rng, heavy, pad, note, quote)
 
     def lr_scale(name: str) -> float:
         return 5.0 if name.endswith("gates") else 1.0
