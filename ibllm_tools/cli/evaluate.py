@@ -43,7 +43,7 @@ def eval_pocket(
     as_json: JsonOption = False,
 ) -> None:
     """Score a model: names, cache, mixing, language, the unknown, tools, speed."""
-    from ibllm_tools.evaluate import SECTIONS, as_table, evaluate
+    from ibllm_tools.evaluate import SECTIONS, evaluate
 
     if through not in ("batch", "chat"):
         raise typer.BadParameter(f"--through {through}: expected batch or chat")
@@ -61,12 +61,18 @@ def eval_pocket(
     )
     if out is not None:
         _write(card, out)
+    _show(card, as_json)
+
+
+def _show(card: Scorecard, as_json: bool) -> None:
     if as_json:
         typer.echo(card.to_json(), nl=False)
-    else:
-        from rich.console import Console
+        return
+    from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(as_table(card))
+    from ibllm_tools.evaluate import as_table
+
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(as_table(card))
 
 
 def _write(card: Scorecard, folder: Path) -> None:
@@ -78,6 +84,44 @@ def _write(card: Scorecard, folder: Path) -> None:
     (folder / "scorecard.md").write_text(as_markdown(card), encoding="utf-8")
     for path in draw_all(card, folder):
         typer.echo(f"{path}", err=True)
+
+
+@app.command("digits")
+def eval_digits(
+    data: Annotated[
+        Path, typer.Option(help="Folder with speech_digits.parquet and sounds.parquet.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A Whisper: folder, hub id or `.pt`; by default the one that ships."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Utterances of each speaker; sounds four times as many.")
+    ] = 50,
+    split: Annotated[str, typer.Option(help="Which sounds.")] = "val",
+    work: Annotated[
+        Path | None, typer.Option(help="Where decoded sounds are kept; else nowhere.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of how digits are put together.")] = 7,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a recognizer of spoken digits: words by speaker, times, and silence."""
+    from tempfile import TemporaryDirectory
+
+    from ibllm_tools.evaluate.digits import evaluate_digits
+
+    with TemporaryDirectory() as folder:
+        card = evaluate_digits(
+            data,
+            model,
+            limit=limit,
+            split=split,
+            seed=seed,
+            work_dir=work or folder,
+            device=device,
+        )
+    _show(card, as_json)
 
 
 @app.command("card")

@@ -33,3 +33,31 @@ def train_pocket(
 
     folder = train(data, out, work or out.with_name(f"{out.name}-work"), minutes=minutes, seed=seed)
     typer.echo(f'{folder}: ready; try `ibllm ask "What is this?" FILE --model {folder}`')
+
+
+@app.command("digits")
+def train_digits(
+    data: Annotated[Path, typer.Option(help="The folder of the training pack.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints, to resume from; OUT-work by default.")
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="A speaker not to hear; those of the card by default.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on one core.")] = 9.0,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+) -> None:
+    """Train the recognizer of spoken digits that ships; resumes where it was stopped."""
+    from ibllm_tools.train.digits import HELD_OUT
+    from ibllm_tools.train.digits import train_digits as train
+
+    folder = train(
+        data,
+        out,
+        work or out.with_name(f"{out.name}-work"),
+        minutes=minutes,
+        seed=seed,
+        held_out=hold_out or HELD_OUT,
+    )
+    typer.echo(f"{folder}: ready; try `ibllm eval digits --data {data} --model {folder}`")

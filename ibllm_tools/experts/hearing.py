@@ -15,9 +15,10 @@ import numpy as np
 
 from ibllm_tools.experts.inputs import RATE_HZ
 from ibllm_tools.experts.results import Segment, Transcript, Word
+from ibllm_tools.experts.timing import tighten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -29,9 +30,6 @@ SURE_LOGPROB = -0.35  # mean per token; between the two, only surer words are be
 MIN_LOGPROB = -1.0  # Whisper's own threshold
 MAX_COMPRESSION = 2.4  # Whisper's own threshold
 MIN_REPEAT_CHARS = 40  # shorter texts compress badly whatever they are
-LEVEL_S = 0.01
-HUSHED_DB = 30.0  # so far below a word's loudest 10 ms, nothing of it is heard
-ABOVE_NOISE_DB = 6.0  # what is no louder than this above the quiet parts is noise
 
 
 @dataclass(frozen=True)
@@ -98,41 +96,6 @@ def to_transcript(
         is_speech=bool(segments),
         model=model,
     )
-
-
-def tighten(segments: Sequence[Segment], samples: NDArray[np.float32]) -> list[Segment]:
-    """Move starts and ends of words inwards, to where they sound.
-
-    Attention says where one word goes over into the next, so a pause falls to either of them.
-
-    Args:
-        segments: Of the whole sound; not changed.
-        samples: (S,) of the whole sound at 16 kHz.
-    """
-    if not any(segment.words for segment in segments):
-        return list(segments)
-    n_frame = int(LEVEL_S * RATE_HZ)
-    power = np.square(samples[: samples.size // n_frame * n_frame]).reshape(-1, n_frame).mean(1)
-    levels = 10 * np.log10(np.maximum(power, 1e-10))
-    floor = float(np.percentile(levels, 10)) + ABOVE_NOISE_DB if levels.size else 0.0
-    tight = [[_tight(word, levels, floor) for word in segment.words] for segment in segments]
-    return [
-        segment.model_copy(update={"words": words})
-        for segment, words in zip(segments, tight, strict=True)
-    ]
-
-
-def _tight(word: Word, levels: NDArray[np.float32], floor_db: float) -> Word:
-    first, last = int(word.start_s / LEVEL_S), int(np.ceil(word.end_s / LEVEL_S))
-    inside = levels[first:last]
-    if not inside.size:
-        return word
-    loud = np.flatnonzero(inside > max(float(inside.max()) - HUSHED_DB, floor_db))
-    if not loud.size:  # as loud as the noise
-        return word
-    start_s = max(word.start_s, (first + int(loud[0])) * LEVEL_S)
-    end_s = min(word.end_s, (first + int(loud[-1]) + 1) * LEVEL_S)
-    return word.model_copy(update={"start_s": round(start_s, 3), "end_s": round(end_s, 3)})
 
 
 def make_segment(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ibllm_tools.experts.checkpoints import POCKET_RECOGNIZER, is_shipped
 from ibllm_tools.experts.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DETECTOR = "ustc-community/dfine-small-coco"  # Apache-2.0
 OPEN_DETECTOR = "google/owlv2-base-patch16-ensemble"  # Apache-2.0; for any nouns
-DEFAULT_RECOGNIZER = "openai/whisper-base"  # Apache-2.0
+DEFAULT_RECOGNIZER = POCKET_RECOGNIZER  # in this package; English digits only
+OPEN_RECOGNIZER = "openai/whisper-base"  # Apache-2.0; for any speech
 
 
 def open_detector(
@@ -49,9 +51,12 @@ def open_recognizer(
 ) -> Recognizer:
     """Open a speech recognizer; weights load at the first sound that is not silent.
 
+    The one that ships knows **spoken English digits only**; it makes digits of other speech. For
+    any speech name a larger one: "openai/whisper-base", "openai/whisper-large-v3-turbo", …
+
     Args:
         checkpoint: A folder or hub id of a transformers Whisper, or, for openai-whisper, a
-            `.pt` file or a name such as "base". By default Whisper base.
+            `.pt` file or a name such as "base". By default the one that ships.
         device: As in torch; by default an accelerator where there is one.
         dtype: By default bfloat16 on an accelerator (float16 for openai-whisper).
 
@@ -76,7 +81,7 @@ def has_detector() -> bool:
 
 def has_recognizer() -> bool:
     """Tell whether the default recognizer's files are here; loads and downloads nothing."""
-    return _is_local(DEFAULT_RECOGNIZER)
+    return is_shipped(DEFAULT_RECOGNIZER)
 
 
 def _is_local(hub_id: str) -> bool:

@@ -10,6 +10,7 @@ The encoder runs once per window. Decoding is greedy, so that the same sound giv
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,14 @@ class TransformersRecognizer:
             )
             processor = WhisperProcessor.from_pretrained(self._source)
         _check_kind(model, self.checkpoint)
+        logging.getLogger("transformers.generation.utils").addFilter(_is_for_us)
         model = model.to(self._place.device).eval()
         return Loaded(_Whisper(model, processor), module_bytes(model))
+
+
+def _is_for_us(record: logging.LogRecord) -> bool:
+    """Drop a hint on how transformers' own Whisper calls its own `generate`."""
+    return "Passing `generation_config` together with" not in record.getMessage()
 
 
 def _check_kind(model: Any, checkpoint: str) -> None:

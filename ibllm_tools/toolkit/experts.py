@@ -28,6 +28,7 @@ TRANSCRIBE = (
     "Write down the words that people say in a recording, or in the sound track of a video, with "
     "times in seconds. Do not use it to tell what a noise is; music and noises have no words."
 )
+DIGITS_ONLY = "It knows spoken English digits only, and makes digits of any other speech."
 _MAX_LISTED = 30
 
 
@@ -40,6 +41,7 @@ class Experts:
         """Take experts, checkpoints, True for what ships, False for none, None for either."""
         self._detector = _ships("detector") if detector is None else detector
         self._recognizer = _ships("recognizer") if recognizer is None else recognizer
+        self.hears_digits_only = self._recognizer in (True, "pocket_recognizer")
 
     @property
     def detects(self) -> bool:
@@ -91,8 +93,10 @@ class ExpertTools:
         if self._experts.detects:
             tools.append(make_tool("detect_objects", DETECT, DetectArgs, self.detect_objects))
         if self._experts.recognizes:
+            limit = f" {DIGITS_ONLY}" if self._experts.hears_digits_only else ""
+            about = TRANSCRIBE + limit
             tools.append(
-                make_tool("transcribe_speech", TRANSCRIBE, TranscribeArgs, self.transcribe_speech)
+                make_tool("transcribe_speech", about, TranscribeArgs, self.transcribe_speech)
             )
         return tools
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from ibllm_tools.errors import ConfigurationError, MissingExtraError
@@ -140,7 +141,8 @@ def _decode_table(data_dir: Path, stem: Path, kind: _Kind, split: str) -> None:
         part, mode="w+", dtype=kind.dtype, shape=(len(frame), *kind.shape)
     )
     lengths = []
-    rows = track(frame[kind.column], description=f"decoding {stem.name}")
+    bar = Console(stderr=True)  # stdout may be read by a program
+    rows = track(frame[kind.column], description=f"decoding {stem.name}", console=bar)
     for i, blob in enumerate(rows):
         value, length = kind.decode(blob)
         out[i, : len(value)] = value
