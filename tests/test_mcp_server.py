@@ -372,6 +372,32 @@ async def test_a_client_that_cancels_stops_the_answer(settings):
     assert not still.get("isError")
 
 
+async def test_a_search_that_is_cancelled_keeps_what_it_encoded(settings, tmp_path):
+    n_files = 60
+    for n in range(n_files):
+        PilImage.effect_noise((64, 64), 50 + n).save(tmp_path / f"{n}.png")
+    begun, totals = anyio.Event(), []
+
+    async def progress(done, total, message):
+        totals.append(total)
+        begun.set()
+
+    async def search(session):
+        return await called(session, "find_similar", progress, text="dog")
+
+    with running(settings.model_copy(update={"allowed_dirs": (tmp_path,)})) as address:
+        async with connected(address) as session:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(search, session)
+                await begun.wait()
+                tasks.cancel_scope.cancel()
+            await anyio.sleep(0.5)
+            totals.clear()
+            found = await search(session)
+    assert found["structuredContent"]["n_searched"] == n_files
+    assert 0 < totals[-1] < n_files
+
+
 def test_a_web_page_with_a_name_of_its_own_reaches_nothing(url):
     def status(**headers):
         return httpx.post(url, json=HELLO, headers={**HEADERS, **headers}).status_code

@@ -14,7 +14,7 @@ from ibllm_tools.attachments.senses import senses_of
 from ibllm_tools.errors import ConfigurationError, IbllmError
 from ibllm_tools.media import Media, load
 from ibllm_tools.terminal import attached, cache_words, listing, saving
-from ibllm_tools.terminal.attached import Shown, Waiting
+from ibllm_tools.terminal.attached import Shown, Waiting, ids_of
 from ibllm_tools.terminal.brains import MEDIA_AGENT, Brains
 from ibllm_tools.terminal.commands import COMMANDS, Command, described, read_line
 from ibllm_tools.terminal.keyboard import interruptible, without_echo
@@ -24,6 +24,7 @@ from ibllm_tools.terminal.talking import change, history, mend, talk
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
+    from ibllm_tools.attachments.records import Attachment
     from ibllm_tools.terminal.reading import Lines
     from ibllm_tools.terminal.settings import ChatSettings
 
@@ -134,6 +135,7 @@ class Session:
     async def _say(self, text: str) -> None:
         """Ask; Ctrl-C stops the answer, and what was said so far stays in the thread."""
         message = HumanMessage([{"type": "text", "text": text}, *self._waiting.media])
+        _, before = await history(self._plain, self._config)
         with self._screen.answer() as answer:
             work = asyncio.ensure_future(self._answer(message, answer.tell))
             with interruptible(work), without_echo():
@@ -145,6 +147,15 @@ class Session:
             self._screen.notice("(stopped)")
         else:
             work.result()
+        await self._tell_made(before)
+
+    async def _tell_made(self, before: dict[str, Attachment]) -> None:
+        """Name what an agent made meanwhile, such as a picture with boxes."""
+        messages, held = await history(self._plain, self._config)
+        given = {id_ for message in messages if message.type == "human" for id_ in ids_of(message)}
+        for id_ in held.keys() - before.keys() - given:
+            name = held[id_]["name"] or held[id_]["modality"]
+            self._screen.notice(f"made {id_} ({name}); /save {id_} FILE keeps it")
 
     async def _answer(self, message: HumanMessage, tell: Callable[[Any], None]) -> None:
         async for event in talk(self._graph, message, self._config):
