@@ -132,7 +132,7 @@ class PocketOptions:
     held_out: float = 0.04
     cache_size: int = 3000
     n_talks: int = 30_000
-    n_bare: int = 9_000
+    n_bare: int = 12_000
     ranker_steps: int = STEPS
     word_encoder: str | None = None
 

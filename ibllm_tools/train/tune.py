@@ -169,7 +169,7 @@ def draw_bare_rows(
     chats += [blind_talk(rng, facts) for _ in range(count // 12)]
     chats += pick_instructions(rng, text, count // 12)
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
-    n_drills = n_routes = count // 12
+    n_drills, n_routes = count // 12, count // 3
     routes = [arrange_tools(rng, c, ranker) for c in draw_route_chats(rng, facts, n_routes)]
     rows += encode_routes(tokenizer, routes)
     n_tools = max(0, count - len(rows) - n_drills)
