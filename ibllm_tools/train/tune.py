@@ -165,11 +165,11 @@ def draw_bare_rows(
     ranker: ToolRanker | None = None,
 ) -> list[Row]:
     """Conversations without media: tools, routes, facts, instructions, nothing to see."""
-    chats = [knowledge_talk(rng, facts) for _ in range(count // 4)]
+    chats = [knowledge_talk(rng, facts) for _ in range(count // 5)]
     chats += [blind_talk(rng, facts) for _ in range(count // 12)]
     chats += pick_instructions(rng, text, count // 12)
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
-    n_drills, n_routes = count // 12, count // 3
+    n_drills, n_routes = count // 12, count // 5
     routes = [arrange_tools(rng, c, ranker) for c in draw_route_chats(rng, facts, n_routes)]
     rows += encode_routes(tokenizer, routes)
     n_tools = max(0, count - len(rows) - n_drills)
