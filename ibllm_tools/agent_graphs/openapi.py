@@ -130,18 +130,32 @@ def _read(api: ApiDocument, policy: MediaPolicy) -> OpenAPISpec:
         raise MissingExtraError(error.name or "langchain-community", "community") from error
     given = api.document
     try:
+        told = dict(given) if isinstance(given, Mapping) else _parsed(_text(given, policy))
+        _check_version(str(told["openapi"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, in its parser
-            if isinstance(given, Mapping):
-                return OpenAPISpec.from_spec_dict(dict(given))
-            return OpenAPISpec.from_text(_text(given, policy))
+            # What is read here is the same in all releases of version 3.
+            return OpenAPISpec.from_spec_dict({**told, "openapi": "3.1.0"})
     except IbllmError:
         raise
     except Exception as error:  # whatever a broken document makes the parsers raise
         raise ConfigurationError(
             f"found no OpenAPI document in {str(given)[:80]!r} ({type(error).__name__}); expected "
-            "JSON or YAML with openapi, info and paths; check the file"
+            "JSON or YAML with openapi 3, info and paths; check the file"
         ) from error
+
+
+def _check_version(version: str) -> None:
+    if not version.startswith("3."):
+        raise ValueError(version)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        return dict(json.loads(text))
+    import yaml
+
+    return dict(yaml.safe_load(text))
 
 
 def _text(given: str | Path, policy: MediaPolicy) -> str:
@@ -331,7 +345,9 @@ def _sent(
         return send(verb, url, policy, "the call", body=body, headers=headers)
     except MediaError as error:
         # What to pass instead of a medium helps nobody here.
-        raise ToolException(str(error).partition(", expected")[0]) from error
+        raise ToolException(
+            str(error).partition("; expected")[0].removeprefix("the call: ")
+        ) from error
 
 
 def _told(answer: Answer) -> str:

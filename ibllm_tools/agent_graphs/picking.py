@@ -22,6 +22,8 @@ from ibllm_tools.agent_graphs.steps import tell_step
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest, ModelResponse
 
+CLOSE = 0.7
+"""A tool is left out where it fits less than so much of what the best one does."""
 _WORD = re.compile(r"[a-z]+|\d+")
 _PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
 _PLAIN = frozenset(
@@ -91,7 +93,10 @@ def pick(question: str, tools: Sequence[BaseTool], n_most: int) -> list[BaseTool
         sum(math.log(1 + len(tools) / spread[word]) for word in asked & words) for words in told
     ]
     order = sorted(range(len(tools)), key=lambda place: -scores[place])
-    return [tools[place] for place in order[:n_most] if scores[place] > 0]
+    least = max(scores) * CLOSE
+    return [
+        tools[place] for place in order[:n_most] if scores[place] > 0 and scores[place] >= least
+    ]
 
 
 def _words_of(tool: BaseTool) -> set[str]:
