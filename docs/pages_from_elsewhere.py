@@ -23,6 +23,7 @@ DOCS = "docs"
 # Page of the site: file of the repository.
 ELSEWHERE = {
     "model-card.md": "ibllm_tools/pocket/README.md",
+    "recognizer-card.md": "ibllm_tools/pocket_recognizer/README.md",
     "benchmarks.md": "tests/benchmarks/RESULTS.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
