@@ -196,3 +196,45 @@ def test_special_tokens_that_are_marks_are_shown(tokenizer):
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(ConfigurationError, match=f"{next(iter(options)).removesuffix('_s')} is"):
         Sampling(**options)
+
+
+class TestNoteNames:
+    """A note names each thing once."""
+
+    @pytest.fixture(scope="class")
+    def tokenizer(self):
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained("ibllm_tools/pocket")
+
+    @pytest.mark.parametrize(
+        ("said", "forbidden"),
+        [
+            ("<|note|>dog, ", ["dog"]),
+            ("<|note|>dog, sea, ", ["dog", "sea"]),
+            ("<|note|>dog", []),
+            ("<|note|>dog,", []),
+            ("<|note|>dog?cat-, ", []),
+            ("<|note|>dog, sea<|note|>Well, ", []),
+            ("dog, ", []),
+            ("", []),
+        ],
+    )
+    def test_what_a_note_has_is_not_named_again(self, tokenizer, said, forbidden):
+        from ibllm_tools.decoding import NoteNames
+
+        names = NoteNames.of(tokenizer)
+        state = names.begin(99)
+        for token in tokenizer.encode(said):
+            assert state.take(token) == token
+        mask = state.allowed()
+        found = [] if mask is None else [
+            i for i in range(len(tokenizer)) if not mask[i // 32] >> (i % 32) & 1
+        ]  # fmt: skip
+        assert found == sorted(tokenizer.encode(name)[0] for name in forbidden)
+        assert not state.finished
+
+    def test_models_without_notes_have_no_such_rule(self):
+        from ibllm_tools.decoding import NoteNames
+
+        assert NoteNames.of(byte_tokenizer()) is None

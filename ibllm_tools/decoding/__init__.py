@@ -10,6 +10,7 @@ Nothing here knows the model, the media or LangChain.
 
 from ibllm_tools.decoding.constraints import Constraint, ConstraintState
 from ibllm_tools.decoding.logprobs import REPLACEMENT, TokenLogprob, logprobs_of, spell
+from ibllm_tools.decoding.notes import NoteNames
 from ibllm_tools.decoding.reasoning import ReasoningMarkup, ReasoningText, split_reasoning
 from ibllm_tools.decoding.sampling import (
     MAX_LOGPROBS,
@@ -27,6 +28,7 @@ __all__ = [
     "AnswerText",
     "Constraint",
     "ConstraintState",
+    "NoteNames",
     "ReasoningMarkup",
     "ReasoningText",
     "Sampler",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ibllm_tools.decoding import ReasoningMarkup, Sampling
+from ibllm_tools.decoding import NoteNames, ReasoningMarkup, Sampling
 from ibllm_tools.engine.channels import Channel, LoopChannel, ThreadChannel
 from ibllm_tools.engine.requests import Prompt, Request
 from ibllm_tools.engine.scheduler import make_scheduler
@@ -71,6 +71,7 @@ class Engine:
         self.end_ids = _end_ids(model, processor.tokenizer)
         self.max_context = _max_context(model)
         self.reasoning = ReasoningMarkup.of(processor.tokenizer)
+        self.note_names = NoteNames.of(processor.tokenizer)
         self.slots = slots
         self.queue = queue
         self._scheduler = make_scheduler(model, slots, queue, chunk, self.max_context)
@@ -239,7 +240,7 @@ class Engine:
             tokenizer=self.tokenizer,
             end_ids=self.end_ids,
             started=started,
-            constraint=constraint,
+            constraint=constraint or self.note_names,
             reasoning=self.reasoning,
             opened=opened,
             whole=whole,

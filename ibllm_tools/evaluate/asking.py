@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers import LogitsProcessor
 
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.media import Media
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from ibllm_tools.cache import CacheSettings
+    from ibllm_tools.decoding import NoteNames
     from ibllm_tools.engine import Engine
 
 Turns = list[dict[str, str]]
@@ -227,6 +229,7 @@ class Interviewer:
             do_sample=False,
             eos_token_id=sorted(engine.end_ids) or None,
             pad_token_id=engine.processor.pad_token_id,
+            logits_processor=[_NoteRule(engine.note_names, ids.shape[1])],
         )
         texts = engine.processor.batch_decode(out[:, ids.shape[1] :].tolist())
         return [split_reasoning(text, engine.reasoning)[1] for text in texts]
@@ -262,6 +265,20 @@ class Interviewer:
             disable=not (self.progress and console.is_terminal),
             transient=True,
         )
+
+
+class _NoteRule(LogitsProcessor):  # type: ignore[misc]
+    """The engine's rule for notes, for rows of `generate`."""
+
+    def __init__(self, names: NoteNames | None, n_prompt: int) -> None:
+        self._names, self._n_prompt = names, n_prompt
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        for row, ids in enumerate(input_ids[:, self._n_prompt :].tolist() if self._names else ()):
+            named = self._names.named(ids) if self._names else []
+            if named:
+                scores[row, named] = -torch.inf
+        return scores
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

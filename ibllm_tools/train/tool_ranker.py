@@ -56,7 +56,7 @@ def distil_words(folder: str | Path, width: int = WIDTH) -> tuple[list[str], Ten
     ids = torch.tensor([vocabulary[w] for w in words])
     found = []
     with torch.inference_mode():
-        for part in ids.split(512):
+        for part in torch.split(ids, 512):
             ends = torch.ones_like(part)
             rows = torch.stack([ends * tokenizer.cls_token_id, part, ends * tokenizer.sep_token_id])
             found.append(model(input_ids=rows.T).last_hidden_state.mean(1))
@@ -143,7 +143,7 @@ def train_ranker(
     for step in range(steps):
         loss = _loss(ranking, _draw(world, N_TOOLS), rng.choices(list(plain), k=N_PLAIN), rng)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if step % 200 == 199 or step == steps - 1:

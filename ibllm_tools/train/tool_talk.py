@@ -144,10 +144,11 @@ def arrange_tools(rng: random.Random, chat: ToolChat, ranker: ToolRanker | None)
     if ranker is None or not chat.tools or rng.random() < UNRANKED:
         return chat
     calls = [i for i, m in enumerate(chat.messages) if m.get("tool_calls")]
-    tools = ranker.arrange(chat.messages[: calls[-1]] if calls else chat.messages, chat.tools)
+    asked = chat.messages[: calls[-1]] if calls else chat.messages
+    tools = [dict(tool) for tool in ranker.arrange(asked, chat.tools)]
     if rng.random() < MISJUDGED:
         i = rng.randrange(min(2, len(tools)))
-        tools[i] = {**tools[i], FITS: not tools[i][FITS]}
+        tools[i][FITS] = not tools[i][FITS]
     return replace(chat, tools=tuple(tools))
 
 

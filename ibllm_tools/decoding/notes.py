@@ -1,0 +1,89 @@
+"""A note that lists what is perceived names each thing once: `dog, sea`, never `dog, dog`.
+
+A model that reads a mixture of two things off one vector still sees the stronger one after it has
+named it. Notes that compare (`dog?cat-`) repeat names on purpose and are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ibllm_tools.decoding.reasoning import token_id
+from ibllm_tools.model.prompts import NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+COMMA, COMPARES = ", ", "?"
+
+
+class NoteNames:
+    """The `Constraint` of answers that are otherwise free."""
+
+    marks: frozenset[int] = frozenset()
+
+    def __init__(self, tokenizer: Any, note: int) -> None:
+        """Know how a tokenizer spells notes; `note` is its mark."""
+        self.note = note
+        self.comma = tuple(tokenizer.encode(COMMA, add_special_tokens=False))
+        self.compares = frozenset(tokenizer.encode(COMPARES, add_special_tokens=False))
+        self.n_words = -(-len(tokenizer) // 32)
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self | None:
+        """The constraint for a tokenizer; None where its model writes no notes."""
+        note = token_id(tokenizer, NOTE)
+        return None if note is None else cls(tokenizer, note)
+
+    def begin(self, max_tokens: int) -> NoteState:  # noqa: ARG002  # the interface's
+        """Follow one answer."""
+        return NoteState(self)
+
+    def named(self, answer: Sequence[int]) -> list[int]:
+        """Tokens that begin names which the note at an answer's start has, if a name comes next.
+
+        Args:
+            answer: The tokens so far.
+        """
+        size = len(self.comma)
+        inside = tuple(answer[1:])
+        if not answer or answer[0] != self.note or self.note in inside:
+            return []
+        if inside[-size:] != self.comma or self.compares.intersection(inside):
+            return []
+        starts = [0, *(i + size for i in range(len(inside)) if inside[i : i + size] == self.comma)]
+        return [inside[i] for i in starts if i < len(inside)]
+
+
+class NoteState:
+    """One answer on its way; see `ConstraintState`."""
+
+    finished = False
+    forced = False
+
+    def __init__(self, names: NoteNames) -> None:
+        """Begin an answer."""
+        self._names = names
+        self._answer: list[int] = []
+        self._is_open = True
+
+    def allowed(self) -> NDArray[np.int32] | None:
+        """Forbid names that the note has; see `ConstraintState`."""
+        named = self._names.named(self._answer) if self._is_open else []
+        if not named:
+            return None
+        words = np.full(self._names.n_words, -1, np.int32)
+        for token in named:
+            words[token // 32] &= np.int32(~(1 << (token % 32)) if token % 32 < 31 else 2**31 - 1)
+        return words
+
+    def take(self, token: int) -> int:
+        """Go on with a token, whatever it is."""
+        self._answer.append(token)
+        is_note = token == self._names.note
+        self._is_open = self._is_open and (is_note == (len(self._answer) == 1))
+        return token
