@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -68,6 +69,8 @@ def mcp(
         keys = tuple(key.get_secret_value() for key in environment_keys())
         serve_http(settings, HttpSettings(host, port, tuple(allow_host or ()), keys))
         return
+    # A thread waits for the client's next line, and no exception would reach it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdin.isatty():
         typer.echo("ibllm mcp: waiting for an MCP client on standard input", err=True)
     import anyio
