@@ -210,13 +210,14 @@ def test_a_talk_and_its_media_are_saved(chat, folder):
     assert "- image-1: noise.png (image, weight 0.5)" in (folder / "talk.md").read_text()
     assert copy.read_bytes() == (folder / "noise.png").read_bytes()
     _, told = chat.say(f"/save {out}", f"/save -f {out}", f"/save {folder}/talk.doc", "/save",
-                       f"/save {folder}/nowhere/talk.md", f"/save audio-1 {copy}")  # fmt: skip
+                       f"/save {folder}/nowhere/talk.md", f"/save audio-1 {copy}", "/save -f image-1 /dev/null")  # fmt: skip
     assert "writes over it" in told
     assert f"saved {out}" in told
     assert "expected .md or .json" in told
     assert "/save: expected [-f] [ID] FILE" in told
     assert "cannot be written" in told
     assert "no attachment 'audio-1'" in told
+    assert "/dev/null: found a folder or device" in told
 
 
 def test_what_cannot_be_used_is_told_and_the_talk_goes_on(chat, folder):

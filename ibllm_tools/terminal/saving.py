@@ -64,6 +64,8 @@ def write(path: Path, data: bytes, *, over: bool) -> None:
     Raises:
         ConfigurationError: It is there, or cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: found a folder or device; expected the name of a file")
     if path.exists() and not over:
         raise ConfigurationError(f"{path}: found a file; /save -f {path} writes over it")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
