@@ -21,6 +21,7 @@ from ibllm_tools.engine import open_engine
 from ibllm_tools.errors import ConfigurationError, IbllmError
 from ibllm_tools.serving import ServeSettings, create_app, environment_keys
 from ibllm_tools.serving.problems import as_api_error
+from ibllm_tools.serving.wire import MAX_CHOICES
 
 pytestmark = pytest.mark.enable_socket
 
@@ -243,19 +244,20 @@ def test_a_full_server_says_when_to_ask_again(address, engine):
     assert httpx.post(address + CHAT, json=body()).status_code == 200
 
 
-def test_a_full_queue_of_the_engine_is_told_before_a_stream_begins(address, engine):
-    """More answers than the engine takes, of three requests, whole and streamed."""
-    n = 128
-    assert 2 * n < engine.slots + engine.queue < 3 * n
-    waiting = [hold(address, body(LONG, n=n)) for _ in range(2)]
-    wait_until(lambda: engine.n_open == 2 * n)
-    for is_stream in (True, False):
-        reply = httpx.post(address + CHAT, json=body(LONG, n=n, stream=is_stream), timeout=60)
-        assert reply.status_code == 429
-        assert "retry-after" in reply.headers
-    for connection in waiting:
-        connection.close()
-    wait_until(lambda: engine.n_open == 0)
+def test_a_full_queue_of_the_engine_is_told_before_a_stream_begins(folder, engine):
+    n = MAX_CHOICES
+    n_clients, rest = divmod(engine.slots + engine.queue, n)
+    assert rest == 0
+    with serving(models={"tiny": folder}) as found:
+        waiting = [hold(found, body(LONG, n=n)) for _ in range(n_clients)]
+        wait_until(lambda: engine.n_open == n_clients * n)
+        for is_stream in (True, False):
+            reply = httpx.post(found + CHAT, json=body(LONG, stream=is_stream), timeout=60)
+            assert reply.status_code == 429
+            assert "retry-after" in reply.headers
+        for connection in waiting:
+            connection.close()
+        wait_until(lambda: engine.n_open == 0)
 
 
 def test_a_client_that_leaves_a_stream_frees_its_place(address, engine):

@@ -16,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from ibllm_tools import __version__
@@ -143,7 +144,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
     _add_transcriptions(app, server)
     _add_overview(app, server)
     _add_handlers(app, server)
-    _name_models(app, server)
+    _describe(app, server)
     # The last one is the first that a request meets.
     app.add_middleware(Gate, settings=settings, places=server.places)
     if settings.cors_origins:
@@ -158,22 +159,32 @@ def build_app(settings: ServeSettings) -> FastAPI:
     return app
 
 
-def _name_models(app: FastAPI, server: Server) -> None:
-    """Let the API's document say which models there are."""
+def _describe(app: FastAPI, server: Server) -> None:
+    """Let the API's document say which models there are, and what the events hold."""
     plain = app.openapi
 
-    def named() -> dict[str, Any]:
+    def described() -> dict[str, Any]:
         document = plain()
-        for schema in document["components"]["schemas"].values():
-            if held := schema.get("properties", {}).get("model"):
-                held["enum"] = list(server.chats)
+        schemas = document["components"]["schemas"]
+        event = TypeAdapter(ChatCompletionChunk).json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
+        schemas |= event.pop("$defs")
+        schemas["ChatCompletionChunk"] = event
+        for asked in ("ChatRequest", "EmbeddingRequest"):
+            schemas[asked]["properties"]["model"]["enum"] = list(server.chats)
         return document
 
-    app.openapi = named  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def _add_chat(app: FastAPI, server: Server) -> None:
-    events = {"schema": {"type": "string", "description": ChatCompletionChunk.__doc__}}
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/ChatCompletionChunk"},
+    }
+    events = {"itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}
 
     @app.post(
         CHAT,

@@ -10,7 +10,6 @@ from ibllm_tools.embeddings import ImageBindEmbeddings
 from ibllm_tools.embeddings.rows import query_row
 from ibllm_tools.serving.conversation import to_block
 from ibllm_tools.serving.problems import invalid
-from ibllm_tools.serving.wire import MAX_INPUTS, Part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from ibllm_tools.serving.replies import Embedding, EmbeddingList
     from ibllm_tools.serving.settings import ServeSettings
-    from ibllm_tools.serving.wire import EmbeddingRequest
+    from ibllm_tools.serving.wire import EmbeddingRequest, Part
 
 
 class EmbeddingModel:
@@ -77,28 +76,17 @@ class EmbeddingModel:
 
 
 def _inputs(asked: EmbeddingRequest) -> Sequence[Any]:
-    held = asked.input
-    if not isinstance(held, list):
-        return [held]
-    if not 0 < len(held) <= MAX_INPUTS:
-        raise invalid(f"found {len(held)} inputs; expected 1 to {MAX_INPUTS}", "input")
-    return held
+    return asked.input if isinstance(asked.input, list) else [asked.input]
 
 
 def _parts(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
-def _entry_of(part: str | int | Part) -> Any:
+def _entry_of(part: str | Part) -> Any:
     """A part of an input, as a query's: there a `str` is always a text and names no file."""
     if isinstance(part, str):
         return part
-    if isinstance(part, int):
-        raise invalid(
-            "found token ids; expected texts, since the ids of another model's tokenizer mean "
-            "nothing here; in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False",
-            "input",
-        )
     if part.type == "refusal":
         return part.refusal
     if part.type == "text" and part.modality is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-MAX_CHOICES = 128
+MAX_CHOICES = 16  # as many as the engine computes at a time
 MAX_STOPS = 16
 MAX_TOOLS = 128
 MAX_INPUTS = 2048
@@ -290,6 +290,9 @@ class ChatRequest(_Sent):
         return self
 
 
+Input = Annotated[str, Field(min_length=1)] | Part
+
+
 class EmbeddingRequest(_Sent):
     """A request for embeddings.
 
@@ -298,6 +301,19 @@ class EmbeddingRequest(_Sent):
     """
 
     model: str
-    input: str | Part | list[str | int | Part | list[str | int | Part]]
+    input: Input | Annotated[list[Input | list[Input]], Field(min_length=1, max_length=MAX_INPUTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _refuse_tokens(cls, given: Any) -> Any:
+        """Say of token ids what the types above would not say as well."""
+        first = given[0] if isinstance(given, list) and given else None
+        first = first[0] if isinstance(first, list) and first else first
+        if isinstance(first, int):
+            raise ValueError(  # noqa: TRY004 - pydantic tells of ValueErrors alone
+                "found token ids; expected texts, since ids of another model's tokenizer mean "
+                "nothing here; in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False"
+            )
+        return given
