@@ -210,7 +210,8 @@ def test_a_talk_and_its_media_are_saved(chat, folder):
     assert "- image-1: noise.png (image, weight 0.5)" in (folder / "talk.md").read_text()
     assert copy.read_bytes() == (folder / "noise.png").read_bytes()
     _, told = chat.say(f"/save {out}", f"/save -f {out}", f"/save {folder}/talk.doc", "/save",
-                       f"/save {folder}/nowhere/talk.md", f"/save audio-1 {copy}", "/save -f image-1 /dev/null")  # fmt: skip
+                       f"/save {folder}/nowhere/talk.md", f"/save audio-1 {copy}",
+                       "/save -f image-1 /dev/null")  # fmt: skip
     assert "writes over it" in told
     assert f"saved {out}" in told
     assert "expected .md or .json" in told
