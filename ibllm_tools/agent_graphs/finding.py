@@ -59,7 +59,7 @@ class Finder:
         found = max(looked, key=lambda one: len(one.detections))
         chinese = is_chinese(question)
         asked = asked_nouns(question, classes or labels)
-        places = _of_kinds(_places(found, chinese=chinese), asked_kinds(question), asked)
+        places = _of_kinds(places_in(found, chinese=chinese), asked_kinds(question), asked)
         line = say_objects(record["id"], places, asked, chinese=chinese)
         return line, found.model_dump(mode="json")
 
@@ -132,7 +132,7 @@ def _nouns(question: str) -> list[str]:
     return [*known, *kept] or list(known_nouns())
 
 
-def _places(found: Detections, *, chinese: bool) -> dict[str, list[str]]:
+def places_in(found: Detections, *, chinese: bool) -> dict[str, list[str]]:
     """Where each thing is, from left to right."""
     places: dict[str, list[str]] = {}
     ordered = sorted(found.detections, key=lambda thing: thing.box[0] + thing.box[2])

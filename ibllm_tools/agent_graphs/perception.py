@@ -165,7 +165,7 @@ class _Perception:
     def sense(self, state: PerceptionState) -> dict[str, Any]:
         """What the model itself perceives, where experts are asked as well."""
         question = _asked(state)
-        records = _chosen(state, question, MODALITIES)
+        records = _left(_chosen(state, question, MODALITIES), state["route"])
         said = self._brain.answer(_with_tags(question, records), records)
         tell_step("sense", said)
         line = say_senses(said, chinese=is_chinese(question))
@@ -280,6 +280,14 @@ def _chosen(
     named = [held[id_] for id_ in ids_in(question, list(held))]
     kept = [record for record in named if record["modality"] in modalities]
     return kept or subjects(state, modalities)
+
+
+def _left(records: Sequence[Attachment], route: Sequence[Expert]) -> list[Attachment]:
+    """What is left to the senses, where experts look at the pictures or listen to the sounds."""
+    taken: set[Modality] = set()
+    taken.update(_SEEN if "detector" in route else ())
+    taken.update(_HEARD if "speech" in route else ())
+    return [record for record in records if record["modality"] not in taken] or list(records)
 
 
 def _with_tags(question: str, records: Sequence[Attachment]) -> str:

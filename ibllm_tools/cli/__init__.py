@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ibllm_tools import __version__
-from ibllm_tools.cli import cache, evaluate, train
+from ibllm_tools.cli import cache, evaluate, evaluate_agents, train
 from ibllm_tools.cli.agent import agent
 from ibllm_tools.cli.ask import ask
 from ibllm_tools.cli.chat import chat
@@ -40,6 +40,8 @@ for command in (ask, chat, agent, embed, search, serve, ui, mcp, clean, convert,
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")
+evaluate.app.command("routing")(evaluate_agents.eval_routing)
+evaluate.app.command("tasks")(evaluate_agents.eval_tasks)
 app.add_typer(evaluate.app, name="eval")
 
 

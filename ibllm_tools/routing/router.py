@@ -50,6 +50,16 @@ class Router:
         prompt = as_langchain(router_messages(question, ids))
         return _read(self._asked.invoke(prompt, config), ids)
 
+    def route_all(
+        self,
+        asked: Sequence[tuple[str, Sequence[str]]],
+        config: RunnableConfig | None = None,
+    ) -> list[Route]:
+        """Choose the experts of many questions, side by side where the model can; see `route`."""
+        prompts = [as_langchain(router_messages(question, ids)) for question, ids in asked]
+        said = self._asked.batch(prompts, config)
+        return [_read(one, ids) for one, (_, ids) in zip(said, asked, strict=True)]
+
     async def aroute(
         self, question: str, ids: Sequence[str], config: RunnableConfig | None = None
     ) -> Route:

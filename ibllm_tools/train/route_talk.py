@@ -35,7 +35,7 @@ from ibllm_tools.train.tool_intents import Schema
 from ibllm_tools.train.tool_talk import ToolChat
 
 CHINESE_SHARE = 0.36
-_SHARES = {"answer": 1.0, "detector": 1.0, "speech": 1.0, "similarity": 1.0, "none": 1.0}
+_SHARES = {"answer": 1.2, "detector": 1.0, "speech": 1.0, "similarity": 1.0, "none": 1.7}
 _SEVERAL = 0.24
 _READ = 0.38
 _UNKNOWABLE = 0.05
