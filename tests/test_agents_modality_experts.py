@@ -51,9 +51,14 @@ def looked(tmp_path_factory, video):
 
 def test_objects_by_time_and_speech_reach_the_brain(looked):
     told, _, state, _ = looked
-    assert told.startswith("What happens? [video-1: tones.mp4]\nPerceived: ")
-    assert "Objects by time: 0 s: 1 dog; 1 s: 2 dog; 2 s: 1 boat." in told
-    assert 'Speech: "low high"' in told
+    asked, head, sensed, *lines = told.splitlines()
+    assert (asked, head) == ("What happens?", "Results:")
+    assert sensed.startswith("senses: ")
+    assert lines == [
+        "detector, video-1: 2 dogs (left, middle)",
+        "video-1: Objects by time: 0 s: 1 dog; 1 s: 2 dog; 2 s: 1 boat.",
+        'speech, video-1: "low high" (2 words)',
+    ]
     report = state["report"]
     assert report["answer"] == state["messages"][-1].text == "It is so."
     assert report["perceived"]
@@ -76,8 +81,8 @@ def test_the_picture_is_a_timeline(looked):
 def test_both_experts_work_before_the_answer(looked):
     _, steps, _, _ = looked
     assert steps[0] == "attach"
-    assert set(steps[1:3]) == {"look", "listen"}
-    assert steps[3:] == ["perceive", "answer", "draw"]
+    assert set(steps[1:4]) == {"sense", "look", "listen"}
+    assert steps[4:] == ["answer", "draw"]
 
 
 def test_photos_and_recordings_are_media_too(tmp_path):
@@ -85,14 +90,14 @@ def test_photos_and_recordings_are_media_too(tmp_path):
     sound = Media.from_path(MEDIA_FOLDER / "dog.ogg")
     state = graph.invoke(say("What?", squares("boat"), sound))
     told = brain.seen[0][-1].text
-    assert "[image-1: squares.png] Objects: 1 boat." in told
+    assert "detector, image-1: 1 boat" in told
     assert "audio-1" in state["report"]["facts"]
 
 
 def test_experts_can_be_left_out(tmp_path, video):
     brain, graph = make(tmp_path, detector=False, recognizer=False)
     state = graph.invoke(say("What?", video))
-    assert "Objects" not in brain.seen[0][-1].text
+    assert len(brain.seen[0][-1].text.splitlines()) == 3  # question, head, senses
     assert state["report"]["facts"] == {}
     assert state["picture"] == ""
 
@@ -102,8 +107,19 @@ def test_another_question_forgets_what_was_found_before(tmp_path):
     thread = {"configurable": {"thread_id": "1"}}
     graph.invoke(say("What?", squares("dog")), thread)
     state = graph.invoke(say("And here?", squares("boat")), thread)
-    assert state["report"]["context"] == "Objects: 1 boat."
+    assert [line[:15] for line in state["report"]["context"]] == ["detector, image"]
     assert list(state["report"]["facts"]) == ["image-3"]  # image-2 is a picture of image-1
+
+
+def test_a_model_with_eyes_looks_for_itself(tmp_path):
+    brain = ScriptedBrain(script=["I see it."], profile={"image_inputs": True})
+    settings = {"recognizer": False, "attachments_dir": tmp_path}
+    graph = open_graph("modality_experts", model=brain, detector=ColourDetector(), **settings)
+    state = graph.invoke(say("What?", squares("boat")))
+    text, picture = brain.seen[0][-1].content
+    assert text.startswith("What?\nResults:\ndetector, image-1: 1 boat")
+    assert (picture["type"], picture["mime_type"]) == ("image", "image/png")
+    assert state["report"]["perceived"] == ""
 
 
 def test_without_media_some_are_asked_for(tmp_path):

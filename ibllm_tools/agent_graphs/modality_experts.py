@@ -1,12 +1,14 @@
 """`modality_experts`: what experts find in media goes to the LLM beside what it senses (figure 9).
 
 ```
-attach ─┬─> look ───┬─> answer -> draw
+        ┌─> sense ──┐
+attach ─┼─> look ───┼─> answer -> draw
         └─> listen ─┘
 ```
 A video's frames and its sound track go through ImageBind as two media of one mix; the detector
 looks at one frame of each second; the recogniser writes down what is said. Photos and recordings
-beside it are treated likewise.
+beside it are treated likewise. What was perceived and what experts found are lines of text to the
+LLM that answers; one that senses the media itself gets them as well.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
 
 from ibllm_tools.agent_graphs.brain import Brain, without_tags
+from ibllm_tools.agent_graphs.finding import places_in
 from ibllm_tools.agent_graphs.state import (
     GraphInput,
     GraphState,
@@ -27,7 +30,18 @@ from ibllm_tools.agent_graphs.state import (
 )
 from ibllm_tools.agent_graphs.steps import tell_step
 from ibllm_tools.attachments.records import media_of, tag_of
+from ibllm_tools.experts.results import Detections
 from ibllm_tools.media import MODALITIES, Audio, Image, Item, Modality, Video, load
+from ibllm_tools.routing import (
+    answer_messages,
+    as_langchain,
+    asked_nouns,
+    is_chinese,
+    say_objects,
+    say_senses,
+    say_speech,
+    with_results,
+)
 from ibllm_tools.toolkit.experts import Experts, mono
 from ibllm_tools.toolkit.perceiving import context_of, frames_and_sound, seen_by_second
 
@@ -59,9 +73,10 @@ def _joined(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str,
 
 
 class ExpertState(GraphState, total=False):
-    """Beside what every graph holds: facts of the experts by attachment."""
+    """Beside what every graph holds: facts of the experts by attachment, and what pocket sensed."""
 
     facts: Annotated[dict[str, Any], _joined]
+    perceived: str
 
 
 def create_graph(
@@ -89,14 +104,15 @@ def create_graph(
     work = _Experts(Brain(model, shelf), shelf, Experts(detector, recognizer))
     graph = StateGraph(ExpertState, input_schema=GraphInput)
     graph.add_node("attach", work.attach)
+    graph.add_node("sense", work.sense)
     graph.add_node("look", work.look)
     graph.add_node("listen", work.listen)
     graph.add_node("answer", work.answer)
     graph.add_node("draw", work.draw)
     graph.add_edge(START, "attach")
-    graph.add_edge("attach", "look")
-    graph.add_edge("attach", "listen")
-    graph.add_edge(["look", "listen"], "answer")
+    for expert in ("sense", "look", "listen"):
+        graph.add_edge("attach", expert)
+    graph.add_edge(["sense", "look", "listen"], "answer")
     graph.add_edge("answer", "draw")
     graph.add_edge("draw", END)
     return graph.compile(checkpointer=checkpointer, name="modality_experts")
@@ -112,7 +128,7 @@ class _Experts:
 
     def attach(self, state: ExpertState) -> dict[str, Any]:
         """Attach the media of new messages, and forget the facts of earlier questions."""
-        return {**self._shelf.attach(state), "facts": {}}
+        return {**self._shelf.attach(state), "facts": {}, "perceived": ""}
 
     def look(self, state: ExpertState) -> dict[str, Any]:
         """What the detector finds: in photos, and second by second in videos."""
@@ -145,27 +161,59 @@ class _Experts:
             tell_step("listen", f"{tag_of(record)}: {told}", transcript=found.text)
         return {"facts": facts} if facts else {}
 
+    def sense(self, state: ExpertState) -> dict[str, Any]:
+        """What pocket perceives, for itself or for a model without these senses."""
+        records = subjects(state, _SENSED)
+        if not records or (self._brain.senses(records) and not self._brain.is_own):
+            return {}
+        media = [block for record in records for block in self._parts(record)]
+        asked = HumanMessage([_asked(state, records), *media])
+        said = self._brain.perceiver.invoke([asked]).text
+        tell_step("sense", said)
+        return {"perceived": said}
+
     def answer(self, state: ExpertState) -> dict[str, Any]:
-        """Answer by what is sensed, with what the experts found as context."""
+        """Answer by what is sensed and what the experts found."""
         records = subjects(state, _SENSED)
         if not records:
             tell_step("answer", NO_MEDIA)
-            return {"messages": [AIMessage(NO_MEDIA)], "report": {}}
+            return {"messages": [AIMessage(NO_MEDIA)]}
+        question, perceived = _asked(state, records), state.get("perceived", "")
         facts = state.get("facts", {})
-        context = _told(records, facts)
-        question = without_tags(question_of(state), records) or ASKED
-        perceived = ""
-        if self._brain.senses(records):
-            said = self._sensed(self._brain.model, question, records, context)
-        else:
-            perceived = self._sensed(self._brain.perceiver, question, records, context)
-            tell_step("perceive", perceived)
-            tags = " ".join(tag_of(record) for record in records)
-            asked = f"{question} {tags}\nPerceived: {perceived}\n{context}".strip()
-            said = self._brain.model.invoke([HumanMessage(asked)]).text
+        lines = [line for r in records for line in self._lines(r, facts.get(r["id"], {}), question)]
+        said = self._answer(question, records, perceived, lines)
         tell_step("answer", said)
-        report = {"answer": said, "context": context, "perceived": perceived, "facts": facts}
+        report = {"answer": said, "perceived": perceived, "context": lines, "facts": facts}
         return {"messages": [AIMessage(said)], "report": report}
+
+    def _answer(
+        self, question: str, records: Sequence[Attachment], perceived: str, lines: Sequence[str]
+    ) -> str:
+        if not perceived:
+            told = [with_results(question, lines), *self._brain.media(records)]
+            return self._brain.model.invoke([HumanMessage(told)]).text
+        if self._brain.is_own and not lines:
+            return perceived
+        told = [say_senses(perceived, chinese=is_chinese(question)), *lines]
+        asked = as_langchain(answer_messages(question, told))
+        return self._brain.model.invoke(asked).text
+
+    def _lines(self, record: Attachment, found: dict[str, Any], question: str) -> list[str]:
+        """What experts found in one medium, as pocket was taught it and any LLM reads it."""
+        lines, chinese = [], is_chinese(question)
+        boxes = [Detections.model_validate(one) for one in found.get("boxes", ())]
+        busiest = max(boxes, key=lambda one: len(one.detections), default=None)
+        if busiest is not None and busiest.detections:
+            asked = asked_nouns(question, self._experts.detector().classes())
+            places = places_in(busiest, chinese=chinese)
+            lines.append(say_objects(record["id"], places, asked, chinese=chinese))
+        by_time = context_of({"seen": found.get("seen", [])}) if "duration_s" in found else ""
+        if by_time and not self._brain.is_own:
+            lines.append(f"{record['id']}: {by_time}")
+        transcript = found.get("transcript", {})
+        if transcript.get("is_speech"):
+            lines.append(say_speech(record["id"], transcript["text"], chinese=chinese))
+        return lines
 
     def draw(self, state: ExpertState) -> dict[str, Any]:
         """Draw frames with boxes, and the words over the wave."""
@@ -181,21 +229,11 @@ class _Experts:
         tell_step("draw", tag_of(drawn))
         return {"picture": drawn["id"], "attachments": {drawn["id"]: drawn}}
 
-    def _sensed(
-        self, model: BaseChatModel, question: str, records: Sequence[Attachment], context: str
-    ) -> str:
-        media = [block for record in records for block in self._blocks(record, model)]
-        text = f"{question}\n{context}" if context else question
-        return model.invoke([HumanMessage([text, *media])]).text
-
-    def _blocks(self, record: Attachment, model: BaseChatModel) -> list[Any]:
+    def _parts(self, record: Attachment) -> list[Media]:
         """The media of an attachment; of a video its frames and its sound."""
-        if model is not self._brain.perceiver:
-            return self._brain.media([record])
         media = media_of(record, self._shelf.files.get(record["sha256"]))
         item = self._item(record)
-        parts: list[Media] = frames_and_sound(media, item) if isinstance(item, Video) else [media]
-        return list(parts)
+        return frames_and_sound(media, item) if isinstance(item, Video) else [media]
 
     def _seen(self, item: Item) -> dict[str, Any]:
         """Labels by second, with the boxes for the picture."""
@@ -227,18 +265,5 @@ def _sound(item: Item) -> Audio | None:
     return item if isinstance(item, Audio) else None
 
 
-def _told(records: Sequence[Attachment], facts: dict[str, Any]) -> str:
-    """What the experts found, each part under its attachment where there are several."""
-    parts = []
-    for record in records:
-        found = facts.get(record["id"], {})
-        words = context_of(found) if "duration_s" in found or "seen" not in found else _still(found)
-        if words:
-            parts.append(f"{tag_of(record)} {words}" if len(records) > 1 else words)
-    return "\n".join(parts)
-
-
-def _still(found: dict[str, Any]) -> str:
-    """What is in a photo, which has no times."""
-    objects = found["seen"][0]["objects"]
-    return f"Objects: {', '.join(f'{n} {label}' for label, n in objects.items())}." * bool(objects)
+def _asked(state: ExpertState, records: Sequence[Attachment]) -> str:
+    return without_tags(question_of(state), records) or ASKED
