@@ -323,3 +323,17 @@ def test_problems_of_the_start_are_wrong_usage_or_failure(chat):
         chat.say("Hello?", agent="nobody")
     with pytest.raises(ConfigurationError, match="thread name"):
         chat.say("Hello?", thread="a/b")
+
+
+def test_the_steps_of_an_agent_and_what_it_makes_are_told(folder):
+    chat = Chat(folder, "pocket")
+    video = str(MEDIA_FOLDER / "dog.mp4")
+    out = folder / "timeline.png"
+    answers, told = chat.say(
+        "What is in the video?", f"/save image-1 {out}", agent="modality_experts", files=(video,)
+    )
+    assert len(answers.strip().splitlines()) == 1
+    assert "→ attach: [video-1: dog.mp4]" in told
+    assert "→ sense: " in told
+    assert "made image-1 (" in told
+    assert out.read_bytes().startswith(b"\x89PNG")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
@@ -43,7 +43,6 @@ class Step:
     """Something that an agent did."""
 
     text: str
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 Event = Token | Thought | Step
@@ -70,8 +69,9 @@ async def talk(
     run = graph.astream(asked, config, stream_mode=modes, durability="sync")
     async for mode, data in run:
         if mode == "custom":
-            if isinstance(data, dict) and data.get("text"):
-                yield Step(str(data["text"]), data)
+            # The answer itself is told as an answer.
+            if isinstance(data, dict) and data.get("text") and data.get("step") != "answer":
+                yield Step(f"{data.get('step', 'step')}: {data['text']}")
         elif mode == "messages":
             for event in _pieces(*data):
                 said = said or isinstance(event, Token)
