@@ -21,7 +21,14 @@ from ibllm_tools.experts import (
     set_memory_budget,
     unload_experts,
 )
-from ibllm_tools.experts.hearing import Heard, is_believed, is_silent, loudness_db, make_segment
+from ibllm_tools.experts.hearing import (
+    Heard,
+    Limits,
+    is_believed,
+    is_silent,
+    loudness_db,
+    make_segment,
+)
 from ibllm_tools.experts.registry import REGISTRY
 from ibllm_tools.experts.words import to_words
 from ibllm_tools.media import Media, load
@@ -217,6 +224,15 @@ def heard(text, no_speech=0.0, logprob=-0.1, span_s=(0.0, 1.0)):
 def test_which_words_are_believed(one, believed):
     sound = np.concatenate([hiss(length_s=1), np.zeros(RATE_HZ, np.float32)])
     assert is_believed(one, sound) is believed
+
+
+def test_a_checkpoint_may_want_surer_words():
+    limits = Limits(no_speech=0.1, logprob=-0.5)
+    sound = hiss(length_s=2)
+    assert is_believed(heard("a dog barks"), sound, limits)
+    for doubtful in (heard("a dog barks", no_speech=0.2), heard("a dog barks", logprob=-0.6)):
+        assert is_believed(doubtful, sound)
+        assert not is_believed(doubtful, sound, limits)
 
 
 def test_loudness_is_measured_in_db_of_full_scale():

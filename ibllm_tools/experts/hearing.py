@@ -33,6 +33,19 @@ MIN_REPEAT_CHARS = 40  # shorter texts compress badly whatever they are
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Beyond what no words are believed; a checkpoint may set its own (`speech_limits`).
+
+    Attributes:
+        no_speech: The highest probability that nobody speaks.
+        logprob: The lowest mean log probability of the words' tokens.
+    """
+
+    no_speech: float = HARDLY_SPEECH
+    logprob: float = MIN_LOGPROB
+
+
+@dataclass(frozen=True)
 class Heard:
     """A segment as a model gives it, with what tells whether to believe it."""
 
@@ -63,18 +76,24 @@ def is_silent(samples: NDArray[np.float32]) -> bool:
     return loudness_db(samples) < FLOOR_DB
 
 
-def is_believed(heard: Heard, samples: NDArray[np.float32]) -> bool:
+WHISPER_LIMITS = Limits()
+
+
+def is_believed(
+    heard: Heard, samples: NDArray[np.float32], limits: Limits = WHISPER_LIMITS
+) -> bool:
     """Tell whether a segment is speech rather than invented words.
 
     Args:
         heard: What the model gave.
         samples: (S,) of the whole sound at 16 kHz.
+        limits: How sure the model must be.
     """
     segment = heard.segment
     text = segment.text.encode()
     if not any(letter.isalnum() for letter in segment.text):
         return False
-    if segment.no_speech > HARDLY_SPEECH or heard.mean_logprob < MIN_LOGPROB:
+    if segment.no_speech > limits.no_speech or heard.mean_logprob < limits.logprob:
         return False
     if segment.no_speech > MAX_NO_SPEECH and heard.mean_logprob < SURE_LOGPROB:
         return False
@@ -85,10 +104,14 @@ def is_believed(heard: Heard, samples: NDArray[np.float32]) -> bool:
 
 
 def to_transcript(
-    heard: Iterable[Heard], samples: NDArray[np.float32], language: str | None, model: str
+    heard: Iterable[Heard],
+    samples: NDArray[np.float32],
+    language: str | None,
+    model: str,
+    limits: Limits = WHISPER_LIMITS,
 ) -> Transcript:
     """Keep the segments that are believed; none means that nobody speaks."""
-    segments = tighten([one.segment for one in heard if is_believed(one, samples)], samples)
+    segments = tighten([one.segment for one in heard if is_believed(one, samples, limits)], samples)
     return Transcript(
         text=" ".join(segment.text for segment in segments),
         language=language if segments else None,

@@ -23,7 +23,7 @@ from ibllm_tools.experts.checkpoints import (
     module_bytes,
     stored_bytes,
 )
-from ibllm_tools.experts.hearing import Heard, is_silent, make_segment, to_transcript
+from ibllm_tools.experts.hearing import Heard, Limits, is_silent, make_segment, to_transcript
 from ibllm_tools.experts.inputs import RATE_HZ, check_sound, to_model_rate
 from ibllm_tools.experts.registry import REGISTRY, ExpertKey, Loaded, Registry
 from ibllm_tools.experts.words import to_words
@@ -78,7 +78,8 @@ class TransformersRecognizer:
             return to_transcript([], sound, None, self.checkpoint)
         with self._use() as whisper:
             heard, language = whisper.listen(sound, whisper.check_language(language))
-        return to_transcript(heard, sound, language, self.checkpoint)
+            limits = whisper.limits
+        return to_transcript(heard, sound, language, self.checkpoint, limits)
 
     def _use(self) -> AbstractContextManager[_Whisper]:
         return self._registry.use(self.key, self._load, stored_bytes(self._source))
@@ -97,10 +98,11 @@ class TransformersRecognizer:
                 attn_implementation="eager",
             )
             processor = WhisperProcessor.from_pretrained(self._source)
+            limits = Limits(**getattr(model.config, "speech_limits", {}))
         _check_kind(model, self.checkpoint)
         logging.getLogger("transformers.generation.utils").addFilter(_is_for_us)
         model = model.to(self._place.device).eval()
-        return Loaded(_Whisper(model, processor), module_bytes(model))
+        return Loaded(_Whisper(model, processor, limits), module_bytes(model))
 
 
 def _is_for_us(record: logging.LogRecord) -> bool:
@@ -131,8 +133,9 @@ class _Window:
 class _Whisper:
     """A loaded model: not safe for two threads at once, the registry sees to that."""
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(self, model: Any, processor: Any, limits: Limits) -> None:
         self.model = model
+        self.limits = limits
         self.extract = processor.feature_extractor
         self.tokenizer = processor.tokenizer
         self.settings = model.generation_config

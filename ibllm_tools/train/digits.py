@@ -39,6 +39,8 @@ from ibllm_tools.train.loop import Run, Schedule, run_stage
 
 DEFAULT_MINUTES = 9.0
 HELD_OUT = ("theo",)
+LIMITS = {"no_speech": 0.1, "logprob": -0.5}
+"""How sure the model must be that somebody speaks; chosen on sounds of the training split."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def train_digits(
         report=lambda: _report(learner, draw), report_every=100,
     )  # fmt: skip
     model.config.held_out_speakers = list(options.held_out)
+    model.config.speech_limits = LIMITS
     save(out_dir, model, extract, tokenizer)
     run.say(f"saved {out_dir}")
     return out_dir
