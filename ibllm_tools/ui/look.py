@@ -21,9 +21,9 @@ CSS = """
 #language > span { position: absolute; clip-path: inset(50%); }
 #chat { height: max(340px, calc(100vh - 330px)) !important; }
 #chat > .wrapper > label { position: absolute; clip-path: inset(50%); }
-#chat button[aria-label="Share"], #chat button[title="Share"] { display: none; }
-#chat .message img { max-height: 280px; width: auto; }
-#chat .model3D, #chat canvas { width: 300px; max-width: 100%; height: 240px; }
+#chat button:has(path[d^="M23,20a5"]), #chat .message-buttons-right { display: none; }
+#chat .message img { max-height: 220px; width: auto; }
+#chat .model3D, #chat canvas { width: 300px; max-width: 100%; height: 220px; }
 #chat table { font-size: 0.9em; margin: 4px 0 12px; border: 0; }
 #chat tr, #chat td, #chat th { border: 0; background: transparent; }
 #chat td, #chat th { padding: 2px 16px 2px 0; white-space: nowrap; }
@@ -43,6 +43,7 @@ CSS = """
   #head > .block { flex-basis: 100%; }
   #head h1 { font-size: 1.2rem; }
   #chat { height: max(320px, 52vh) !important; }
+  #chat td, #chat th { padding-right: 8px; }
   #examples { flex-wrap: nowrap; overflow-x: auto; padding-bottom: 4px; }
   #examples button { flex: 0 0 auto; }
 }
@@ -80,6 +81,8 @@ def theme() -> Any:
         block_title_text_color="*body_text_color",
         block_title_text_weight="500",
         block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_title_background_fill_dark="transparent",
         block_label_text_color="*body_text_color_subdued",
         block_label_text_weight="500",
         body_text_color_subdued="*neutral_600",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONCEPTS = "concepts.json"
 N_SHOWN = 5
-_BAR_CELLS = 10
+_BAR_CELLS = 8
 
 
 @dataclass(frozen=True)

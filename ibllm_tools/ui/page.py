@@ -172,20 +172,20 @@ class Page:
         self.composer.change(
             None, self.composer, self.signature, js=SIGNATURE, show_progress="hidden"
         )
-        self.signature.change(
-            self._inspect,
-            [self.composer, self.waiting, self.language, *self.weights],
-            [self.tray, self.waiting, *self.rows, *self.weights, *self.senses],
-            trigger_mode="always_last",
-            **QUIET,
-        )
+        known = [self.composer, self.waiting, self.language, *self.weights]
+        tray = [self.tray, self.waiting, *self.rows, *self.weights, *self.senses]
+        self.signature.change(self._inspect, known, tray, trigger_mode="always_last", **QUIET)
         run = self._wire_asking()
-        self.composer.stop(_ready, None, self.composer, cancels=[run], **QUIET)
+        # What is under way ends first: a piece of it must not come after what is shown then.
+        self.composer.stop(None, cancels=[run], api_visibility="private").then(
+            lambda: [_ready(), ""], None, [self.composer, self.status], **QUIET
+        )
         anew = [self.talk, self.chat, self.composer, self.status]
-        self.clear.click(_clear, None, anew, cancels=[run], **QUIET)
-        self.chat.clear(_clear, None, anew, cancels=[run], **QUIET)
+        for cleared in (self.clear.click, self.chat.clear):
+            cleared(None, cancels=[run], api_visibility="private").then(_clear, None, anew, **QUIET)
         taken = [self.camera, self.composer]
-        self.camera.change(_join, taken, taken, **QUIET)
+        # Gradio tells of no change that a change brings about.
+        self.camera.change(_join, taken, taken, **QUIET).then(self._inspect, known, tray, **QUIET)
         for button, (key, names) in zip(self.examples, EXAMPLES, strict=True):
             button.click(_example(key, names), self.language, self.composer, **QUIET)
 

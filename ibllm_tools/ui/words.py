@@ -22,9 +22,9 @@ WORDS: dict[str, dict[str, str]] = {
         "how": "How to answer",
         "direct": "Directly",
         "tools": "With tools",
-        "perception": "By a route",
+        "perception": "Routed",
         "how_info": "With tools, the model asks experts itself: a detector draws boxes, a "
-        "recognizer writes down speech. By a route, a router picks them.",
+        "recognizer writes down speech. Routed: a router picks them.",
         "cache": "Visual cache",
         "cache_on": "Use the visual cache",
         "cache_info": "Pulls what is sensed towards the most similar pictures it knows.",
