@@ -25,7 +25,7 @@ from mcp_parts import (
     said,
 )
 
-from ibllm_tools import ChatImageBindLLM, ConfigurationError
+from ibllm_tools import ChatImageBindLLM, ConfigurationError, ImageBindEmbeddings
 from ibllm_tools.demo import MEDIA_FOLDER
 from ibllm_tools.mcp_server import HttpSettings, McpSettings
 
@@ -331,6 +331,31 @@ async def test_a_folder_is_searched_and_links_out_of_it_are_not(url, places):
     assert "either text or media" in said(neither)
 
 
+async def test_a_file_that_becomes_a_link_while_a_search_runs_is_not_read(settings, tmp_path):
+    """The link is made after the folder was listed, and before the file's turn comes."""
+    secret = tmp_path / "secret.png"
+    PilImage.new("RGB", (64, 64), "red").save(secret)
+    folder = tmp_path / "open"
+    folder.mkdir()
+    for name in ("a", "z"):
+        PilImage.effect_noise((64, 64), 90).save(folder / f"{name}.png")
+
+    class Swapping(ImageBindEmbeddings):
+        def iter_rows(self, rows):
+            (folder / "z.png").unlink()
+            (folder / "z.png").symlink_to(secret)
+            return super().iter_rows(rows)
+
+    swapping = Swapping(model=settings.chat.model)
+    changed = {"allowed_dirs": (folder,), "embeddings": swapping}
+    with running(settings.model_copy(update=changed)) as address:
+        async with connected(address) as session:
+            found = await called(session, "find_similar", text="dog")
+    values = found["structuredContent"]
+    assert [match["path"] for match in values["results"]] == ["a.png"]
+    assert "outside the allowed folders" in values["unreadable"]["z.png"]
+
+
 async def test_a_folder_with_too_many_files_is_not_searched(settings):
     with running(settings.model_copy(update={"max_files": 2})) as address:
         async with connected(address) as session:
@@ -431,6 +456,7 @@ def test_nobody_listens_to_the_network_by_mistake():
         "0.0.0.0",
         "a.example",
     ]
+    assert HttpSettings(host="::", keys=("key",), allowed_hosts=("a",)).names()[0] == "[::]"
     assert "key" not in repr(HttpSettings(keys=("key",)))
 
 

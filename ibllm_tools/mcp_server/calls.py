@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel
@@ -101,9 +102,15 @@ class _ClientCall:
         await self._peer.progress(done, total, message)
 
     def tell_soon(self, done: float, total: float | None, message: str) -> None:
-        """Tell of progress from a worker thread; waits until it is sent, so that order holds."""
+        """Tell of progress from a worker thread; waits until it is sent, so that order holds.
+
+        Telling is a courtesy: where the client is gone, the work ends by its own cancellation.
+        """
+        if self._loop.is_closed():
+            return
         telling = self.tell(done, total, message)
-        asyncio.run_coroutine_threadsafe(telling, self._loop).result(timeout=_TELL_TIMEOUT_S)
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(telling, self._loop).result(timeout=_TELL_TIMEOUT_S)
 
 
 def _names_files(checked: BaseModel) -> bool:

@@ -21,6 +21,7 @@ from ibllm_tools.vectorstores.folders import media_below
 from ibllm_tools.vectorstores.indexes import index_place, open_index
 
 if TYPE_CHECKING:
+    from ibllm_tools.embeddings import ImageBindEmbeddings
     from ibllm_tools.vectorstores import FolderReport, ImageBindVectorStore
 
 MAX_LISTED = 200
@@ -109,7 +110,7 @@ class FolderTools:
         with self._lock:
             lock = self._locks.setdefault(place, Lock())
         with lock:  # two searches of one folder must not both encode it
-            store = open_index(place, self._embeddings, renew=True)
+            store = open_index(place, self._confined(folder), renew=True)
             report = index_folder(
                 store,
                 folder,
@@ -118,6 +119,13 @@ class FolderTools:
                 follow_links=False,
             )
         return store, report
+
+    def _confined(self, folder: Path) -> ImageBindEmbeddings:
+        """Embeddings that open files below a folder alone, whatever happens to it meanwhile."""
+        policy = self._settings.limits.model_copy(
+            update={"allowed_dirs": (folder,), "allowed_hosts": ()}
+        )
+        return self._embeddings.model_copy(update={"media_policy": policy})
 
     def _check_size(self, folder: Path) -> None:
         limit = self._settings.max_files

@@ -76,8 +76,14 @@ class HttpSettings:
 
     def names(self) -> list[str]:
         """All names by which clients may call."""
-        own = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(self.host) else [self.host]
-        return [*own, *self.allowed_hosts]
+        if is_loopback(self.host):
+            return ["127.0.0.1", "localhost", "[::1]", *self.allowed_hosts]
+        return [self.shown_host, *self.allowed_hosts]
+
+    @property
+    def shown_host(self) -> str:
+        """The host as it stands in an address."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def new_server(settings: McpSettings) -> Any:
@@ -206,8 +212,7 @@ def serve_http(settings: McpSettings, http: HttpSettings) -> None:
         raise MissingExtraError("uvicorn", "mcp") from error
     listening = _listen(http)
     port = listening.getsockname()[1]
-    shown = f"[{http.host}]" if ":" in http.host else http.host
-    print(f"ibllm mcp: http://{shown}:{port}{PATH}", file=sys.stderr, flush=True)
+    print(f"ibllm mcp: http://{http.shown_host}:{port}{PATH}", file=sys.stderr, flush=True)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S
     )

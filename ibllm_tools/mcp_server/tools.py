@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
@@ -215,14 +214,7 @@ class SensingTools:
             "transcribe_speech", "audio", media[0], call, language=given.language
         )
         drawn, name = found.pop("media", ()), found.pop("id")
-        silent: dict[str, Any] = {
-            "text": "",
-            "language": None,
-            "is_speech": False,
-            "segments": [],
-            "model": "",
-        }
-        values = answers.Heard(name=name, **(silent | found))
+        values = answers.Heard(name=name, **(_SILENT | found))
         return Answer(text, values, _pictures(drawn) if given.draw else ())
 
     async def embed_media(self, given: arguments.EmbedArgs, call: Call) -> Answer:
@@ -305,8 +297,7 @@ class _Told:
             raise ToolProblemError("cancelled")
         found = self._inner.detect(image, labels, threshold)
         self._n += 1
-        with suppress(RuntimeError):  # the connection may be gone
-            self._call.tell_soon(1 + self._n, None, f"{self._n} pictures looked at")
+        self._call.tell_soon(1 + self._n, None, f"{self._n} pictures looked at")
         return found
 
     def classes(self) -> tuple[str, ...] | None:

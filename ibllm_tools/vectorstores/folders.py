@@ -18,7 +18,9 @@ from ibllm_tools.vectorstores.records import Record
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
+    from ibllm_tools.embeddings import Row
     from ibllm_tools.embeddings.batches import Embedded
+    from ibllm_tools.media import Modality
     from ibllm_tools.vectorstores.store import ImageBindVectorStore
 
 SAVE_EVERY_S = 60.0
@@ -66,8 +68,18 @@ class FoundFile:
     @property
     def row(self) -> MediaFile:
         """The file, with its modality where its name declares one, as `room.depth.png` does."""
+        return MediaFile(self.path, self._declared)
+
+    @property
+    def confined_row(self) -> dict[str, Any]:
+        """The file as a block, which the embeddings' media policy may refuse to open."""
+        extras = {"modality": self._declared} if self._declared else {}
+        return {"type": "file", "path": str(self.path), "extras": extras}
+
+    @property
+    def _declared(self) -> Modality | None:
         modality = modality_of_name(self.name)
-        return MediaFile(self.path, modality if modality in _DECLARED else None)
+        return modality if modality in _DECLARED else None
 
 
 def index_folder(
@@ -89,7 +101,8 @@ def index_folder(
         on_file: Called with the files done and the files to do.
         save: Called about once a minute and at the end, also after an interruption, if the
             store has changed since.
-        follow_links: False leaves out files that are links, which may lead out of the folder.
+        follow_links: False leaves out files that are links, which may lead out of the folder, and
+            reads no file that the media policy of the embeddings does not allow.
 
     Returns:
         What was done. Files that cannot be read are named there and are not in the store.
@@ -110,20 +123,22 @@ def index_folder(
         store.delete(gone)
         report.removed = len(gone)
     new = [file for file in found if not _is_known(known.get(str(file.path)), file)]
-    _encode(store, new, report, on_file, save)
+    rows = (file.row if follow_links else file.confined_row for file in new)
+    _encode(store, new, rows, report, on_file, save)
     return report
 
 
 def _encode(
     store: ImageBindVectorStore,
     files: list[FoundFile],
+    rows: Iterator[Row],
     report: FolderReport,
     on_file: Callable[[int, int], None] | None,
     save: Callable[[], None] | None,
 ) -> None:
     saved_at, unsaved = time.monotonic(), report.removed > 0
     try:
-        results = media_embeddings(store.embeddings).iter_rows(file.row for file in files)
+        results = media_embeddings(store.embeddings).iter_rows(rows)
         for done, (file, result) in enumerate(zip(files, results, strict=True), start=1):
             unsaved |= _keep(store, file, result, report)
             if on_file is not None:
