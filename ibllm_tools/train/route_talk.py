@@ -48,7 +48,11 @@ _CANNOT_ZH = "这从媒体里看不出来。"
 def route_tool() -> Schema:
     """The schema of a route as the chat model shows it: a tool whose call is forced."""
     schema = Route.model_json_schema()
-    parameters = {k: v for k, v in schema.items() if k not in ("title", "description")}
+    fields = {
+        key: {k: v for k, v in field.items() if k != "title"}
+        for key, field in schema["properties"].items()
+    }
+    parameters = {"properties": fields, "required": schema["required"]}
     name, told = schema["title"], schema["description"]
     function = {"name": name, "parameters": {"type": "object", **parameters}, "description": told}
     return {"type": "function", "function": function}
