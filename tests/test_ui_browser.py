@@ -31,7 +31,9 @@ QUIET = [
     "--use-angle=swiftshader",  # 3D without a graphics card
     "--enable-unsafe-swiftshader",
 ]
-START_S, WAIT_MS = 90, 60_000
+START_S, WAIT_MS = 240, 60_000
+
+pytestmark = pytest.mark.timeout(400)  # on a busy machine; 10 s on a free one, each
 
 
 @pytest.fixture(scope="module")
