@@ -111,6 +111,14 @@ def test_another_question_forgets_what_was_found_before(tmp_path):
     assert list(state["report"]["facts"]) == ["image-3"]  # image-2 is a picture of image-1
 
 
+def test_of_speech_its_words_are_told_alone(tmp_path):
+    brain, graph = make(tmp_path)
+    spoken = Media.from_array(tones(["low", "middle"]), "audio", rate_hz=RATE_HZ)
+    graph.invoke(say("What is said?", spoken))
+    told = 'What is said?\nResults:\nspeech, audio-1: "low middle" (2 words)'
+    assert brain.seen[0][-1].text == told
+
+
 def test_a_model_with_eyes_looks_for_itself(tmp_path):
     brain = ScriptedBrain(script=["I see it."], profile={"image_inputs": True})
     settings = {"recognizer": False, "attachments_dir": tmp_path}

@@ -194,7 +194,9 @@ class _Experts:
             return self._brain.model.invoke([HumanMessage(told)]).text
         if self._brain.is_own and not lines:
             return perceived
-        told = [say_senses(perceived, chinese=is_chinese(question)), *lines]
+        # What speech sounds like adds nothing to its words.
+        sensed = [] if _only_speech(records, lines) else [perceived]
+        told = [*(say_senses(said, chinese=is_chinese(question)) for said in sensed), *lines]
         asked = as_langchain(answer_messages(question, told))
         return self._brain.model.invoke(asked).text
 
@@ -263,6 +265,11 @@ def _sound(item: Item) -> Audio | None:
     if isinstance(item, Video):
         return item.audio()
     return item if isinstance(item, Audio) else None
+
+
+def _only_speech(records: Sequence[Attachment], lines: Sequence[str]) -> bool:
+    """Whether there are recordings alone, and words were heard in each."""
+    return len(lines) == len(records) and all(r["modality"] == "audio" for r in records)
 
 
 def _asked(state: ExpertState, records: Sequence[Attachment]) -> str:
