@@ -71,6 +71,27 @@ _STATUSES = {
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text} for status, text in _STATUSES.items()
 }
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "anyOf": [
+                {"const": "[DONE]"},
+                {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": {
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/ChatCompletionChunk"},
+                            {"$ref": "#/components/schemas/ErrorReply"},
+                        ]
+                    },
+                },
+            ]
+        }
+    },
+}
 
 
 class Server:
@@ -179,18 +200,11 @@ def _describe(app: FastAPI, server: Server) -> None:
 
 
 def _add_chat(app: FastAPI, server: Server) -> None:
-    data = {
-        "type": "string",
-        "contentMediaType": "application/json",
-        "contentSchema": {"$ref": "#/components/schemas/ChatCompletionChunk"},
-    }
-    events = {"itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}
-
     @app.post(
         CHAT,
         tags=["chat"],
         response_model=ChatCompletion,
-        responses={200: {"content": {"text/event-stream": events}}},
+        responses={200: {"content": {"text/event-stream": {"itemSchema": _EVENT}}}},
     )
     async def create_chat_completion(request: Request, asked: ChatRequest) -> Response:
         """Answer a conversation about any mix of media; with `stream`, event by event."""

@@ -12,6 +12,7 @@ from ibllm_tools.errors import (
     ContextLengthError,
     EngineClosedError,
     IbllmError,
+    MediaError,
     MissingExtraError,
     ModelError,
     QueueFullError,
@@ -93,7 +94,7 @@ def as_api_error(error: Exception, param: str | None = None) -> ApiError:
 
     Args:
         error: Whatever was raised while a request was answered.
-        param: The part of the request that errors of media and settings are about.
+        param: The part of the request that holds its media.
     """
     if isinstance(error, ApiError):
         return error
@@ -108,7 +109,8 @@ def as_api_error(error: Exception, param: str | None = None) -> ApiError:
     if isinstance(error, (CheckpointError, MissingExtraError)):
         return ApiError(404, str(error), param="model", code="model_not_found")
     if isinstance(error, IbllmError):
-        return invalid(str(error), param)
+        # Errors of settings say themselves which one they are about.
+        return invalid(str(error), param if isinstance(error, MediaError) else None)
     if isinstance(error, RecursionError):
         return invalid("found JSON nested too deeply; expected a flatter request", param)
     if _is_template_error(error):
@@ -130,7 +132,7 @@ def _is_template_error(error: Exception) -> bool:
 
 @contextmanager
 def about(param: str) -> Iterator[None]:
-    """Say of errors in this block that they are about one parameter of the request."""
+    """Bring errors in this block to HTTP; `param` is the part of the request with its media."""
     try:
         yield
     except ClientGoneError:
