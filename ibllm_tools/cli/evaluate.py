@@ -124,6 +124,27 @@ def eval_digits(
     _show(card, as_json)
 
 
+@app.command("detector")
+def eval_detector(
+    data: Annotated[
+        Path, typer.Option(help="Folder with photos.parquet, and scenes.parquet if it has one.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A detector of fixed classes; by default the one that ships."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Whose photos the scenes are made of.")] = "val",
+    limit: Annotated[int, typer.Option(min=1, help="Scenes to compose.")] = 400,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a detector: average precision by class, counts, and scenes without anything."""
+    from ibllm_tools.evaluate.detector import evaluate_detector
+
+    card = evaluate_detector(data, model, split=split, limit=limit, device=device)
+    _show(card, as_json)
+
+
 @app.command("card")
 def eval_card(
     scorecard: Annotated[Path, typer.Argument(help="scorecard.json of an earlier run.")],

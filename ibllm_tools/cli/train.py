@@ -61,3 +61,21 @@ def train_digits(
         held_out=hold_out or HELD_OUT,
     )
     typer.echo(f"{folder}: ready; try `ibllm eval digits --data {data} --model {folder}`")
+
+
+@app.command("detector")
+def train_detector(
+    data: Annotated[Path, typer.Option(help="The folder of the training pack.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints, to resume from; OUT-work by default.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="About how long, on one core.")] = 40.0,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+) -> None:
+    """Train the object detector that ships; resumes where it was stopped."""
+    from ibllm_tools.train.detector import train_detector as train
+
+    work = work or out.with_name(f"{out.name}-work")
+    folder = train(data, out, work, minutes=minutes, seed=seed)
+    typer.echo(f"{folder}: ready; try `ibllm eval detector --data {data} --model {folder}`")

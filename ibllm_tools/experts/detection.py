@@ -150,7 +150,8 @@ def _find_classes(
 ) -> Detections:
     classes = _class_names(parts)
     wanted = set(classes) if nouns is None else choose_classes(nouns, classes, model)
-    threshold = check_threshold(threshold, FIXED_THRESHOLD)
+    own = getattr(parts.model.config, "detection_threshold", FIXED_THRESHOLD)
+    threshold = check_threshold(threshold, float(own))
     outputs = _run(parts, parts.processor(images=picture, return_tensors="pt"))
     (found,) = parts.processor.post_process_object_detection(
         outputs, threshold=threshold, target_sizes=[(picture.height, picture.width)]
