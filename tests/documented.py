@@ -1,11 +1,12 @@
 """Code blocks of Markdown files, run as a reader would run them, beside the demo media.
 
-`python` and `bash` blocks run; `py`, `sh` and others are shown only.
+`python` and `bash` blocks run; `py`, `sh` and others are shown only, but their `ibllm` lines parse.
 """
 
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,27 @@ def run_shell(code):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def command_lines(pages):
+    """The words after `ibllm` in every shell block, as parameters."""
+    for page in pages:
+        for language, code in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if language in {"bash", "sh"}:
+                for line in code.replace("\\\n", " ").splitlines():
+                    words = shlex.split(line, comments=True)
+                    if "ibllm" in words:
+                        asked = words[words.index("ibllm") + 1 :]
+                        yield pytest.param(asked, id=f"{page.stem}-{' '.join(asked)[:40]}")
+
+
+def parse_command(words):
+    """Parse `ibllm WORDS` as the program would, without running it."""
+    from typer.main import get_command
+
+    from ibllm_tools.cli import app
+
+    group = get_command(app)
+    context = group.make_context("ibllm", list(words))
+    name, command, rest = group.resolve_command(context, list(words))
+    return command.make_context(name, rest, parent=context).params

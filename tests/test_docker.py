@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from documented import ROOT
+from documented import ROOT, parse_command
 
 KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN"}
 KNOWN |= {"USER", "WORKDIR"}
@@ -26,18 +26,6 @@ def compose():
 
 def values(steps, instruction):
     return [step["value"] for step in steps if step["instruction"] == instruction]
-
-
-def parse_command(words):
-    """Parse `ibllm WORDS` as the program would, without running it."""
-    from typer.main import get_command
-
-    from ibllm_tools.cli import app
-
-    group = get_command(app)
-    context = group.make_context("ibllm", list(words))
-    name, command, rest = group.resolve_command(context, list(words))
-    return command.make_context(name, rest, parent=context).params
 
 
 def test_instructions_are_known_and_begin_with_a_fixed_image(steps):

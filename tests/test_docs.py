@@ -10,7 +10,15 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 import pytest
-from documented import MEDIA, ROOT, blocks, run_python, run_shell
+from documented import (
+    MEDIA,
+    ROOT,
+    blocks,
+    command_lines,
+    parse_command,
+    run_python,
+    run_shell,
+)
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -83,6 +91,11 @@ def test_a_python_block_runs_and_prints(code, beside_media, capsys):
 @pytest.mark.parametrize("code", blocks(PAGES, "bash"))
 def test_a_shell_block_runs_line_by_line_and_prints(code, beside_media):
     run_shell(code)
+
+
+@pytest.mark.parametrize("words", list(command_lines([ROOT / "README.md", *PAGES])))
+def test_every_command_is_one_that_the_program_takes(words, beside_media):
+    parse_command(words)
 
 
 def named_places():
