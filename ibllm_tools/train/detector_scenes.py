@@ -80,7 +80,8 @@ class SceneMaker:
     def make(self, rng: np.random.Generator, height: int, width: int) -> Scene:
         """Compose one scene of (height, width) pixels."""
         canvas = self._background(rng, height, width)
-        boxes, labels = [], []
+        boxes: list[tuple[float, float, float, float]] = []
+        labels: list[int] = []
         for place, whole in _places(rng, height, width):
             label = self._draw_label(rng, labels)
             row = rng.choice(self._strangers if label is None else self._rows[label])
