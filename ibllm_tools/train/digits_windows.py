@@ -91,12 +91,10 @@ class Windows:
         """A room, noise or another sound behind, and any loudness."""
         if rng.random() < 0.35 * rough:
             wave = echo(rng, wave)
-        if (
-            rng.random() < 0.15 * rough
-        ):  # the mirror of the lower band, as plain resampling leaves it
-            wave = wave + float(rng.uniform(0.05, 0.5)) * wave * np.cos(
-                np.pi * np.arange(wave.size)
-            )
+        if rng.random() < 0.15 * rough:
+            # The lower band mirrored into the upper one, as poor resampling leaves it.
+            mirrored = wave * np.cos(np.pi * np.arange(wave.size))
+            wave = wave + float(rng.uniform(0.05, 0.5)) * mirrored
         speech = float(np.sqrt((wave[np.abs(wave) > 0.01] ** 2).mean())) if wave.any() else 0.1
         below_db = rng.uniform(40 - 32 * rough, 45)
         wave[:length] += self.noise.draw(rng, length) * speech * 10 ** (-below_db / 20)
