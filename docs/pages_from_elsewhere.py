@@ -25,6 +25,7 @@ ELSEWHERE = {
     "model-card.md": "ibllm_tools/pocket/README.md",
     "recognizer-card.md": "ibllm_tools/pocket_recognizer/README.md",
     "benchmarks.md": "tests/benchmarks/RESULTS.md",
+    "agents.md": "agents/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
