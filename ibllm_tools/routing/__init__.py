@@ -10,6 +10,7 @@ chat model can be the router.
 
 from __future__ import annotations
 
+from ibllm_tools.routing.adviser import Adviser, shipped_adviser
 from ibllm_tools.routing.prompts import (
     ANSWER_PROMPT,
     PLAIN_PROMPT,
@@ -44,6 +45,7 @@ __all__ = [
     "EXPERTS",
     "PLAIN_PROMPT",
     "ROUTER_PROMPT",
+    "Adviser",
     "Expert",
     "Noun",
     "Route",
@@ -69,6 +71,7 @@ __all__ = [
     "say_pair",
     "say_senses",
     "say_speech",
+    "shipped_adviser",
     "template_of",
     "with_results",
 ]

@@ -56,12 +56,20 @@ def routing_cases() -> tuple[RoutingCase, ...]:
 
 def template_of(question: str) -> str:
     """What is left of a question, or of a template of training, without its fillers."""
-    text = _MEDIA_SLOTS.sub("@", _SLOTS.sub("#", question.casefold()))
-    text = _ID.sub("=", text)
-    text = _words().sub("#", text)
-    text = re.sub(rf"(?<![a-z])(?:{_MEDIA})s?(?![a-z])", "@", text)
-    text = _ARTICLES.sub(" ", text)
+    text = _ARTICLES.sub(" ", without_fillers(question))
     return "".join(re.findall(r"[a-z']+|[\u4e00-\u9fff]|[#@=]|\d+", text))
+
+
+def without_fillers(question: str) -> str:
+    """A question in small letters, with `#` for things, `@` for media and `=` for ids."""
+    text = _MEDIA_SLOTS.sub("@", _SLOTS.sub("#", question.casefold()))
+    text = _words().sub("#", _ID.sub("=", text))
+    return _media().sub("@", text)
+
+
+@cache
+def _media() -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z])(?:{_MEDIA})s?(?![a-z])")
 
 
 @cache
