@@ -118,7 +118,7 @@ def as_api_error(error: Exception, param: str | None = None) -> ApiError:
     log.error("a request failed", exc_info=error)
     return ApiError(
         500,
-        "the server failed at this request; its log says why, under this request's x-request-id",
+        "the server failed at this request; its log says why",
         kind="server_error",
         code="internal_error",
     )

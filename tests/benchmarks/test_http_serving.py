@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 N_TOKENS = 64
-AT_ONCE, MANY, ANSWERS = 16, 64, 32
+AT_ONCE, MANY, ANSWERS = 16, 64, 16
 WANTED_GAIN = 3.0
 
 
