@@ -24,7 +24,7 @@ from mcp_parts import called, connected, listing, said
 
 from ibllm_tools.demo import MEDIA_FOLDER
 
-pytestmark = pytest.mark.enable_socket
+pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(300)]  # they start processes
 TESTS = Path(__file__).parent
 SERVER = ["-m", "ibllm_tools.cli", "mcp"]
 FIRST_VERSION = "IBLLM_MCP1"
@@ -86,7 +86,7 @@ async def test_nothing_else_gets_between_the_messages_on_standard_output(tmp_pat
 
 def test_the_server_ends_when_its_client_goes():
     done = subprocess.run(
-        [sys.executable, *SERVER], input=b"not json\n", capture_output=True, timeout=60,
+        [sys.executable, *SERVER], input=b"not json\n", capture_output=True, timeout=200,
         env=environment(), check=False,
     )  # fmt: skip
     assert done.returncode == 0
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_a_server_that_waits_for_its_client():
         server.stdin.flush()
         assert b"ibllm-tools" in server.stdout.readline()
         server.send_signal(signal.SIGINT)
-        assert server.wait(20) == -signal.SIGINT
+        assert server.wait(100) == -signal.SIGINT
 
 
 async def test_over_http_the_command_tells_its_address(tmp_path):
@@ -125,7 +125,7 @@ async def test_over_http_the_command_tells_its_address(tmp_path):
         async with connected(address, key="secret") as session:
             found = await called(session, "list_media", modality="video")
         server.terminate()
-        with anyio.fail_after(20):
+        with anyio.fail_after(100):
             await server.wait()
     assert [file["path"] for file in found["structuredContent"]["files"]] == ["dog.mp4"]
 
@@ -162,7 +162,7 @@ def test_an_agent_uses_the_tools_through_langchain_mcp_adapters():
         pytest.skip(f"{FIRST_VERSION} names no folder with mcp<2 and langchain-mcp-adapters")
     done = subprocess.run(
         [sys.executable, str(TESTS / "mcp_first_version.py"), str(MEDIA_FOLDER)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
         env=environment(PYTHONPATH=os.pathsep.join([folder, str(TESTS.parent)])),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

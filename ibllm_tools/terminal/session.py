@@ -141,8 +141,10 @@ class Session:
             with interruptible(work), without_echo():
                 await asyncio.wait([work])
             self._waiting.take()
-            if work.cancelled() or work.exception() is not None:
+            if work.cancelled():
                 await mend(self._plain, self._config, answer.text)
+            elif work.exception() is not None:
+                await mend(self._plain, self._config, answer.text or "(no answer: it failed)")
         if work.cancelled():
             self._screen.notice("(stopped)")
         else:
