@@ -16,6 +16,7 @@ from ibllm_tools.routing import (
     ANSWER_PROMPT,
     EXPERTS,
     ROUTER_PROMPT,
+    Adviser,
     Route,
     Router,
     answer_messages,
@@ -31,12 +32,14 @@ from ibllm_tools.routing import (
     say_objects,
     say_pair,
     say_speech,
+    shipped_adviser,
     template_of,
 )
 from ibllm_tools.routing.words import known_nouns
 from ibllm_tools.train.data import Concept
 from ibllm_tools.train.knowledge import facts_for
 from ibllm_tools.train.language import is_allowed
+from ibllm_tools.train.route_adviser import train_adviser
 from ibllm_tools.train.route_talk import draw_route_chats, draw_routed, route_tool
 from ibllm_tools.train.route_words import phrases
 
@@ -105,6 +108,30 @@ def test_a_long_question_is_shortened_in_the_middle():
     text = router_messages("a" * 5000 + "? How many?", ["image-1"])[1]["content"]
     assert len(text) < 1300
     assert text.endswith("How many? [image-1]")
+
+
+def test_the_model_is_not_asked_where_the_adviser_is_sure():
+    brain = Brain(script=[route_call("none")])
+    router = Router(brain, shipped_adviser())
+    asked = [("How many dogs are in the picture?", ["image-1"]), ("Zyx qwv?", ["image-1"])]
+    assert [r.experts for r in router.route_all(asked)] == [["detector"], ["none"]]
+    assert [messages[1].text for messages in brain.seen] == ["Zyx qwv? [image-1]"]
+
+
+def test_the_adviser_is_right_where_it_is_sure():
+    told = [(c, *shipped_adviser().advise(c.question, c.ids)) for c in routing_cases()]
+    sure = [set(route) == set(c.experts) for c, route, chance in told if chance >= 0.7]
+    assert len(sure) > 0.6 * len(told)
+    assert sum(sure) >= 0.96 * len(sure)
+
+
+def test_an_adviser_learns_from_rows_and_survives_a_file(tmp_path):
+    adviser = train_adviser(FACTS, n_rows=600, n_steps=120)
+    adviser.save(tmp_path / "adviser.safetensors")
+    again = Adviser.load(tmp_path / "adviser.safetensors")
+    asked = "How many dogs are there?", ["image-1"]
+    assert again.advise(*asked)[0] == adviser.advise(*asked)[0] == ["detector"]
+    assert again.advise("What is said?", ["audio-1"])[0] == ["speech"]
 
 
 # --- what code reads in a question ----------------------------------------------------------

@@ -6,7 +6,8 @@ attach -> route ┼─> detect ──┼─> answer -> draw
                 ├─> listen ──┤
                 └─> compare ─┘
 ```
-The router is one structured answer of the model, held to a closed set. Which attachments and which
+The router is one structured answer of the model, held to a closed set; for pocket a linear model
+of words tells the clear questions. Which attachments and which
 nouns an expert works on is read from the question by rules: nothing that a model writes opens a
 file. Experts run at the same time; what they find goes into the answer as lines of text.
 """
@@ -44,6 +45,7 @@ from ibllm_tools.routing import (
     ids_in,
     is_chinese,
     say_senses,
+    shipped_adviser,
 )
 from ibllm_tools.toolkit.experts import Experts, mono
 
@@ -148,7 +150,8 @@ class _Perception:
         """Choose the experts."""
         ids = list(_brought(state))
         question = _asked(state)
-        chosen = Router(self._brain.model).route(question, ids).experts
+        adviser = shipped_adviser() if self._brain.is_own else None
+        chosen = Router(self._brain.model, adviser).route(question, ids).experts
         missing = [expert for expert in chosen if not self._is_here(expert)]
         route = fitting([e for e in chosen if e not in missing], ids) if missing else chosen
         told = " + ".join(route)

@@ -10,9 +10,18 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ibllm_tools.chat_models import ChatImageBindLLM
 from ibllm_tools.evaluate.results import Measure, Section, Target, share
 from ibllm_tools.evaluate.scorecard import Scorecard
-from ibllm_tools.routing import EXPERTS, Route, Router, RoutingCase, is_chinese, routing_cases
+from ibllm_tools.routing import (
+    EXPERTS,
+    Route,
+    Router,
+    RoutingCase,
+    is_chinese,
+    routing_cases,
+    shipped_adviser,
+)
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -24,18 +33,25 @@ _VERSIONED = ("torch", "transformers", "langchain-core")
 
 
 def evaluate_routing(
-    model: BaseChatModel, name: str = "pocket", *, cases: Sequence[RoutingCase] | None = None
+    model: BaseChatModel,
+    name: str = "pocket",
+    *,
+    alone: bool = False,
+    cases: Sequence[RoutingCase] | None = None,
 ) -> Scorecard:
     """Route every question of the test.
 
     Args:
         model: Any chat model with structured output.
         name: What the scorecard calls it.
+        alone: Ask the model about every question; else, as the agent does, a `ChatImageBindLLM`
+            is not asked where the adviser is sure.
         cases: Questions; by default the whole test.
     """
     started = time.perf_counter()
     asked = list(routing_cases() if cases is None else cases)
-    router = Router(model)
+    advised = isinstance(model, ChatImageBindLLM) and not alone
+    router = Router(model, shipped_adviser() if advised else None)
     routes: list[Route] = []
     for first in range(0, len(asked), _AT_ONCE):
         part = asked[first : first + _AT_ONCE]
@@ -48,15 +64,15 @@ def evaluate_routing(
         split="held out by template",
         limit=None,
         through="chat",
-        command=f"ibllm eval routing --model {name}",
+        command=f"ibllm eval routing --model {name}" + " --alone" * alone,
         versions={package: version(package) for package in _VERSIONED},
         media={"questions": len(asked)},
-        sections=[_section(asked, routes)],
+        sections=[_section(asked, routes, router)],
         seconds=time.perf_counter() - started,
     )
 
 
-def _section(cases: Sequence[RoutingCase], routes: Sequence[Route]) -> Section:
+def _section(cases: Sequence[RoutingCase], routes: Sequence[Route], router: Router) -> Section:
     rows = [
         (case, set(case.experts) == set(route.experts))
         for case, route in zip(cases, routes, strict=True)
@@ -67,6 +83,9 @@ def _section(cases: Sequence[RoutingCase], routes: Sequence[Route]) -> Section:
     for chinese, label in ((False, "English"), (True, "Chinese")):
         part = [right for case, right in rows if is_chinese(case.question) is chinese]
         section.measures.append(share(label.lower(), f"in {label}", part))
+    hard = [right for case, right in rows if router.known(case.question, case.ids) is None]
+    note = f"the words alone tell {len(rows) - len(hard)} questions"
+    section.measures.append(share("asked", "the model was asked", hard, note=note))
     for route in (*EXPERTS, SEVERAL):
         section.measures.append(_of_route(route, rows))
     section.details["wrong"] = [
