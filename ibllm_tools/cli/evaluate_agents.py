@@ -22,13 +22,18 @@ WrongOption = Annotated[int, typer.Option("--wrong", min=0, help="Show so many t
 
 
 def eval_routing(
-    model: BrainOption = "pocket", wrong: WrongOption = 0, as_json: JsonOption = False
+    model: BrainOption = "pocket",
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Ask the model always, even where words alone tell.")
+    ] = False,
+    wrong: WrongOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Score routing: questions that no training row has, to the right experts."""
     from ibllm_tools.agent_graphs.brain import open_model
     from ibllm_tools.evaluate.routing import evaluate_routing
 
-    _show(evaluate_routing(open_model(model), model), as_json, wrong)
+    _show(evaluate_routing(open_model(model), model, alone=alone), as_json, wrong)
 
 
 def eval_tasks(
