@@ -23,6 +23,7 @@ DOCS = "docs"
 # Page of the site: file of the repository.
 ELSEWHERE = {
     "model-card.md": "ibllm_tools/pocket/README.md",
+    "detector-card.md": "ibllm_tools/pocket_detector/README.md",
     "recognizer-card.md": "ibllm_tools/pocket_recognizer/README.md",
     "benchmarks.md": "tests/benchmarks/RESULTS.md",
     "agents.md": "agents/README.md",
@@ -31,6 +32,7 @@ ELSEWHERE = {
 }
 # Folders whose pictures the site shows, under the same names.
 PICTURES = ("agents",)
+ELSEWHERE = {page: source for page, source in ELSEWHERE.items() if (ROOT / source).exists()}
 PAGE_OF = {source: page for page, source in ELSEWHERE.items()} | {"README.md": "index.md"}
 LINK = re.compile(r"(?P<shown>!?\[[^\]]*\])\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 COMMANDS = "reference/cli.md"
