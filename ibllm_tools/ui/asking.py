@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +122,12 @@ class Answerer:
             yield ""
         except Exception as error:
             log.exception("a question on the page failed")
-            talk.problem(choices.words, choices.words["inside"].format(kind=_kind(error)))
+            talk.problem(choices.words, choices.words["inside"].format(kind=type(error).__name__))
             yield ""
         finally:
+            for message in talk.shown:
+                if "status" in message.get("metadata", {}):
+                    message["metadata"]["status"] = "done"  # also where someone stopped it
             if not answer.text:
                 talk.history[:] = before  # nothing was answered: the next question stands alone
 
@@ -147,7 +151,6 @@ class Answerer:
                 pace.count(chunk)
                 if pace.is_due():
                     yield ""
-        _finish(thought)
         yield pace.line(choices.words)
 
     async def _show_neighbours(self, talk: Talk, media: list[Media], choices: Choices) -> None:
@@ -273,16 +276,15 @@ class _Run:
 
     def finish(self) -> None:
         """Show the answer as it is in the end, and the picture if there is one."""
-        for shown in (self._steps, *self._calls.values()):
-            _finish(shown)
         picture = self.state.get("attachments", {}).get(self.state.get("picture") or "")
         if picture:
             self._talk.show(self._answerer.picture(picture["sha256"], picture["name"]))
-        answers = [m for m in self.state.get("messages", []) if m.type == "ai" and m.text]
-        if answers:
+        new = takewhile(lambda m: m.type != "human", reversed(self.state.get("messages", [])))
+        said = next((m.text for m in new if m.type == "ai" and m.text), "")
+        if said:
             if self._bubble is not None:
                 self._talk.drop(self._bubble)
-            self._answer.content = self._talk.show(answers[-1].text)["content"]
+            self._answer.content = self._talk.show(said)["content"]
 
     def _call(self, call: Mapping[str, Any]) -> None:
         given = ", ".join(
@@ -297,7 +299,7 @@ class _Run:
         if shown is None:  # another node gave it a tag: the same result again
             return
         shown["content"] = _as_code(message.text[:_MAX_STEP_CHARS])
-        _finish(shown)
+        shown["metadata"]["status"] = "done"
         artifact = message.artifact if isinstance(message.artifact, Mapping) else {}
         for block in artifact.get("media") or []:
             if isinstance(block, Mapping) and block.get("type") == "attachment":
@@ -333,15 +335,6 @@ class _Pace:
         return words["timing"].format(first=self._first - self._started, rate=rate)
 
 
-def _finish(shown: dict[str, Any] | None) -> None:
-    if shown is not None:
-        shown["metadata"]["status"] = "done"
-
-
 def _as_code(text: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
-
-
-def _kind(error: Exception) -> str:
-    return type(error).__name__

@@ -178,7 +178,7 @@ class Page:
         run = self._wire_asking()
         # What is under way ends first: a piece of it must not come after what is shown then.
         self.composer.stop(None, cancels=[run], api_visibility="private").then(
-            lambda: [_ready(), ""], None, [self.composer, self.status], **QUIET
+            _stopped, self.talk, [self.chat, self.composer, self.status], **QUIET
         )
         anew = [self.talk, self.chat, self.composer, self.status]
         for cleared in (self.clear.click, self.chat.clear):
@@ -286,6 +286,11 @@ def _busy() -> Any:
 
 def _ready() -> Any:
     return gr.update(submit_btn=True, stop_btn=False)
+
+
+def _stopped(talk: Talk) -> list[Any]:
+    """All that was said until someone stopped it."""
+    return [talk.shown, _ready(), ""]
 
 
 def _clear() -> list[Any]:
