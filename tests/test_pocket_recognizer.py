@@ -69,6 +69,7 @@ def test_it_is_the_default_and_small_and_says_whom_it_never_heard():
     assert (folder / "README.md").is_file()
     assert sum(file.stat().st_size for file in folder.rglob("*.safetensors")) < 4e6
     assert HELD_OUT in held_out_speakers(POCKET_RECOGNIZER)
+    assert held_out_speakers("base") == held_out_speakers("openai/whisper-base") == ()
 
 
 def test_a_voice_that_it_never_heard_is_written_down_word_by_word(recognizer):

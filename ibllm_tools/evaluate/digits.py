@@ -176,9 +176,10 @@ def evaluate_digits(
 
 def held_out_speakers(checkpoint: str) -> tuple[str, ...]:
     """Return the speakers that a checkpoint names as never heard; none if it names none."""
-    from ibllm_tools.experts.checkpoints import find_source
+    from ibllm_tools.experts.checkpoints import is_shipped, shipped_folder
 
-    path = Path(find_source(checkpoint)) / "config.json"
+    folder = shipped_folder(checkpoint) if is_shipped(checkpoint) else Path(checkpoint)
+    path = folder / "config.json"
     if not path.is_file():
         return ()
     config = json.loads(path.read_text(encoding="utf-8"))
