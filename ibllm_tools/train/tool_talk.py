@@ -131,7 +131,7 @@ def draw_tool_rows(
     return [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in chats]
 
 
-UNRANKED, MISJUDGED = 0.08, 0.06
+UNRANKED, MISJUDGED = 0.01, 0.05
 """Shares of rows whose tools lie in any order without marks, or have one mark that is wrong."""
 
 
