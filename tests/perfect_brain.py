@@ -84,7 +84,7 @@ class PerfectBrain(BaseChatModel):
 
     desk: Any
     wants_route: bool = False
-    profile: Any = {"image_inputs": True, "audio_inputs": True, "video_inputs": True}
+    profile: Any = {"image_inputs": True, "audio_inputs": True, "video_inputs": True}  # noqa: RUF012
 
     @property
     def _llm_type(self):

@@ -116,9 +116,7 @@ class SceneMaker:
             pixels = pixels[:, ::-1]
         return _recolour(rng, pixels, 1.0 if self._augment else 0.3)
 
-    def _background(
-        self, rng: np.random.Generator, height: int, width: int
-    ) -> NDArray[np.float32]:
+    def _background(self, rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
         kind = rng.random()
         if kind < 0.55 and len(self._behind):
             pixels = self._stretched(rng, rng.choice(self._behind), height, width, grain=64)
