@@ -139,7 +139,7 @@ def test_tasks_are_the_same_for_a_seed(pack):
         ({"counts": {"dog": 0}}, ["There are no dogs.", "没有狗"], ["There is a dog.", "dogs"]),
         ({"counts": {"": 4}}, ["There are 4 in all: 3 dogs, 1 cat."], ["There are 3 dogs."]),
         ({"verdict": True}, ["Yes.", "There are 2, so yes.", "是的"],
-         ["There are 2, so no.", "Two"]),
+         ["There are 2, so no.", "Two", "2 (bottom right)"]),
         ({"verdict": False}, ["No, this is a cat.", "…，所以不是。"], ["Yes, there is no doubt."]),
         ({"digits": ("one", "two")}, ['It says: "one two".', "1 2", "one, two."],
          ["two one", "one"]),

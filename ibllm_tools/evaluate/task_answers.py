@@ -13,7 +13,9 @@ _NUMBERS = {
     "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "没有": 0, "零": 0, "一": 1, "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6,
 }  # fmt: skip
-_YES = re.compile(r"\b(?:yes|right|correct|true|indeed)\b|是的|没错|对的|是。|有。|相同")
+_YES = re.compile(
+    r"\b(?:yes|correct|true|indeed|(?:is|are|that's) right)\b|是的|没错|对的|是。|有。|相同"
+)
 _NO = re.compile(r"\b(?:no|not|wrong|false)\b|不是|没有|不对|不同")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
