@@ -89,7 +89,8 @@ def test_a_completion_has_every_field_of_the_wire(address):
     assert found["system_fingerprint"].startswith("fp_")
     [choice] = found["choices"]
     message = choice.pop("message")
-    assert choice == {"index": 0, "logprobs": None, "finish_reason": "stop"}
+    assert choice.pop("finish_reason") in {"stop", "length"}
+    assert choice == {"index": 0, "logprobs": None}
     assert message.pop("content") == own_answer()
     message.pop("reasoning_content", None)
     assert message == {"role": "assistant", "refusal": None, "annotations": []}
