@@ -274,7 +274,7 @@ def test_the_fallback_prompt_starts_with_the_first_token(released_tokenizer):
 def test_an_answer_is_decoded_without_the_note_before_it() -> None:
     from ibllm_tools.train.tokenizer import train_tokenizer
 
-    tokenizer = train_tokenizer(["This is a dog."] * 4, 320)
+    tokenizer = train_tokenizer(["This is a dog."] * 4, 520)
     processor = ImageBindLLMProcessor(tokenizer, PreprocessConfig())
     ids = tokenizer("<|note|>dog<|note|>This is a dog.<|end|>")["input_ids"]
     assert processor.decode(ids) == "This is a dog."

@@ -159,7 +159,7 @@ def photographed(data_dir: Path, classes: Sequence[str]) -> list[Picture]:
     for row in pd.read_parquet(path).itertuples():
         image = Image.open(io.BytesIO(row.jpeg)).convert("RGB")
         held = [o for o in json.loads(row.objects) if o.get("concept") in classes]
-        corners = [_corners(o["box"], image.size) for o in held]
+        corners = [_corners(o["cxcywh"], image.size) for o in held]
         boxes = np.asarray(corners, np.float32).reshape(-1, 4)
         pictures.append(Picture(image, [str(o["concept"]) for o in held], boxes))
     return pictures

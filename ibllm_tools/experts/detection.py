@@ -27,6 +27,7 @@ from ibllm_tools.experts.checkpoints import (
 )
 from ibllm_tools.experts.classes import choose_classes
 from ibllm_tools.experts.inputs import check_labels, check_threshold, to_rgb
+from ibllm_tools.experts.naming import find_and_name
 from ibllm_tools.experts.registry import REGISTRY, ExpertKey, Loaded, Registry
 
 if TYPE_CHECKING:
@@ -153,6 +154,16 @@ def _find_classes(
     own = getattr(parts.model.config, "detection_threshold", FIXED_THRESHOLD)
     threshold = check_threshold(threshold, float(own))
     outputs = _run(parts, parts.processor(images=picture, return_tensors="pt"))
+    encoder = getattr(parts.model.config, "named_by", None)
+    if encoder is not None:
+        named = find_and_name(outputs, picture, classes, str(encoder))
+        kept = [
+            i
+            for i, label in enumerate(named.labels)
+            if label in wanted and float(named.scores[i]) >= threshold
+        ]
+        raw = RawBoxes(named.boxes[kept], named.scores[kept], [named.labels[i] for i in kept])
+        return to_detections(raw, picture.size, model)
     (found,) = parts.processor.post_process_object_detection(
         outputs, threshold=threshold, target_sizes=[(picture.height, picture.width)]
     )

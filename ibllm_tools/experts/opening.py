@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ibllm_tools.experts.checkpoints import POCKET_RECOGNIZER, is_shipped
+from ibllm_tools.experts.checkpoints import POCKET_DETECTOR, POCKET_RECOGNIZER, is_shipped
 from ibllm_tools.experts.registry import REGISTRY
 
 if TYPE_CHECKING:
     from ibllm_tools.experts.protocols import Detector, Recognizer
 
-DEFAULT_DETECTOR = "ustc-community/dfine-small-coco"  # Apache-2.0
+DEFAULT_DETECTOR = POCKET_DETECTOR  # in this package; ten classes
+COCO_DETECTOR = "ustc-community/dfine-small-coco"  # Apache-2.0; the 80 classes of COCO
 OPEN_DETECTOR = "google/owlv2-base-patch16-ensemble"  # Apache-2.0; for any nouns
 DEFAULT_RECOGNIZER = POCKET_RECOGNIZER  # in this package; English digits only
 OPEN_RECOGNIZER = "openai/whisper-base"  # Apache-2.0; for any speech
@@ -27,8 +28,8 @@ def open_detector(
 
     Args:
         checkpoint: A folder or hub id of a transformers detector (RT-DETR, D-FINE, OWLv2,
-            Grounding DINO, …), or a `.pt` file of ultralytics. By default D-FINE small with
-            the 80 classes of COCO.
+            Grounding DINO, …), or a `.pt` file of ultralytics. By default the small one of
+            this package, which finds ten classes.
         device: As in torch; by default an accelerator where there is one.
         dtype: By default "float32".
 
@@ -76,18 +77,12 @@ def open_recognizer(
 
 def has_detector() -> bool:
     """Tell whether the default detector's files are here; loads and downloads nothing."""
-    return _is_local(DEFAULT_DETECTOR)
+    return is_shipped(DEFAULT_DETECTOR)
 
 
 def has_recognizer() -> bool:
     """Tell whether the default recognizer's files are here; loads and downloads nothing."""
     return is_shipped(DEFAULT_RECOGNIZER)
-
-
-def _is_local(hub_id: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def set_memory_budget(n_bytes: int | None) -> None:
