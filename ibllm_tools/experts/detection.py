@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ibllm_tools.checkpoints import POCKET
 from ibllm_tools.errors import ConfigurationError, MissingExtraError
 from ibllm_tools.experts.boxes import RawBoxes, to_detections, without_doubles
 from ibllm_tools.experts.checkpoints import (
@@ -154,9 +155,8 @@ def _find_classes(
     own = getattr(parts.model.config, "detection_threshold", FIXED_THRESHOLD)
     threshold = check_threshold(threshold, float(own))
     outputs = _run(parts, parts.processor(images=picture, return_tensors="pt"))
-    encoder = getattr(parts.model.config, "named_by", None)
-    if encoder is not None:
-        named = find_and_name(outputs, picture, classes, str(encoder))
+    if getattr(parts.model.config, "named_by", None) == POCKET:  # a checkpoint opens no other
+        named = find_and_name(outputs, picture, classes)
         kept = [
             i
             for i, label in enumerate(named.labels)

@@ -12,12 +12,13 @@ small share, so that strangers are left alone.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import normalize
 
+from ibllm_tools.checkpoints import POCKET_FOLDER
 from ibllm_tools.experts.boxes import RawBoxes, overlap
 
 if TYPE_CHECKING:
@@ -35,16 +36,13 @@ LEAST_PX = 4
 SHARPNESS = 40.0
 
 
-def find_and_name(
-    outputs: Any, picture: PilImage.Image, classes: Sequence[str], encoder: str
-) -> RawBoxes:
-    """Name the boxes that a detector proposes.
+def find_and_name(outputs: Any, picture: PilImage.Image, classes: Sequence[str]) -> RawBoxes:
+    """Name the boxes that a detector proposes, by the encoder of pocket.
 
     Args:
         outputs: Of an RT-DETR for one picture: logits (1, Q, C) and boxes (1, Q, 4).
         picture: RGB.
-        classes: Concepts of the encoder that are named; boxes of others get small scores.
-        encoder: A model folder with `concepts.json`, or "pocket".
+        classes: Concepts of pocket that are named; boxes of others get small scores.
 
     Returns:
         One box a thing, with its likeliest class and its score.
@@ -52,7 +50,7 @@ def find_and_name(
     boxes, scores = _propose(outputs, picture.size)
     if not len(boxes):
         return RawBoxes(boxes, scores, [])
-    shares = _shares(boxes, picture, classes, encoder)
+    shares = _shares(boxes, picture, classes)
     best, named = shares.max(1)
     return RawBoxes(boxes, (scores / SURE).clamp(max=1.0) * best, [classes[int(i)] for i in named])
 
@@ -76,14 +74,14 @@ def _propose(outputs: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return corners[kept], scores[kept]
 
 
-def _shares(boxes: Tensor, picture: PilImage.Image, classes: Sequence[str], encoder: str) -> Tensor:
+def _shares(boxes: Tensor, picture: PilImage.Image, classes: Sequence[str]) -> Tensor:
     """How much each crop is like each class (N, C), as a share of all concepts."""
     from ibllm_tools.engine import open_senses
     from ibllm_tools.media.items import Image
 
     crops = [[Image(pixels=_square(picture, tuple(box)))] for box in boxes.tolist()]
-    names, words = _words(encoder)
-    seen = open_senses(encoder, device="cpu").embed(crops)
+    names, words = _words()
+    seen = open_senses(device="cpu").embed(crops)
     shares = (SHARPNESS * seen @ words.T).softmax(-1)
     return shares[:, [names.index(name) for name in classes]]
 
@@ -94,17 +92,14 @@ def _square(picture: PilImage.Image, box: tuple[float, float, float, float]) -> 
     return picture.resize((side, side), box=box)
 
 
-@lru_cache(maxsize=4)
-def _words(encoder: str) -> tuple[tuple[str, ...], Tensor]:
-    """Names of an encoder's concepts, and their words as vectors (C, D)."""
-    from ibllm_tools.checkpoints import find_folder
+@cache
+def _words() -> tuple[tuple[str, ...], Tensor]:
+    """Names of pocket's concepts, and their words as vectors (C, D)."""
     from ibllm_tools.engine import open_senses
     from ibllm_tools.media.items import Text
 
-    folder = find_folder(encoder)
-    assert folder is not None  # a shipped detector names a shipped encoder
-    concepts = json.loads((folder / "concepts.json").read_text(encoding="utf-8"))
-    senses, rows = open_senses(encoder, device="cpu"), []
+    concepts = json.loads((POCKET_FOLDER / "concepts.json").read_text(encoding="utf-8"))
+    senses, rows = open_senses(device="cpu"), []
     for concept in concepts:
         phrase = concept["phrase"]
         texts = [phrase, concept["name"], f"a photo of {phrase}", *concept["synonyms"][:2]]
