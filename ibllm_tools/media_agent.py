@@ -74,6 +74,7 @@ def create_media_agent(
         **options: Further arguments of LangChain's `create_agent`, such as `response_format`.
 
     A perception tool is offered once there is an attachment for it: no video, no `analyze_video`.
+    A `ChatImageBindLLM`, which senses media itself, is offered those that the question needs.
 
     Returns:
         A graph like any other of `create_agent`; its state holds `messages` and `attachments`.
@@ -98,7 +99,9 @@ def create_media_agent(
     from ibllm_tools.attachments import AttachmentMiddleware
     from ibllm_tools.chat_models import ChatImageBindLLM
     from ibllm_tools.media import MediaPolicy
+    from ibllm_tools.routing import shipped_adviser
     from ibllm_tools.toolkit import ImageBindLLMToolkit
+    from ibllm_tools.toolkit.advising import AdvisedTools
     from ibllm_tools.toolkit.offering import FittingTools
 
     _check_interrupts(interrupt_on, checkpointer)
@@ -119,6 +122,8 @@ def create_media_agent(
         system_prompt = SYSTEM_PROMPT
     fitting = FittingTools(searches_collection=vectorstore is not None)
     around: list[AgentMiddleware[Any, Any, Any]] = [attachments, fitting]
+    if perceiver is brain and show_media:
+        around.append(AdvisedTools(shipped_adviser()))
     around += [*_limits(max_model_calls, max_tool_calls), *_approval(interrupt_on)]
     return create_agent(
         brain,

@@ -27,6 +27,7 @@ from ibllm_tools.train.language import (
     FIRST_WEIGHT,
     ROUTE_WEIGHT,
     encode_routes,
+    is_allowed,
     pick_instructions,
 )
 from ibllm_tools.train.loop import Run, Schedule, run_stage
@@ -41,7 +42,13 @@ from ibllm_tools.train.talk import (
     talk,
 )
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, weighted_loss
-from ibllm_tools.train.tokenizer import NAME_OPENS, encode_chat, encode_messages, encode_text
+from ibllm_tools.train.tokenizer import (
+    NAME_OPENS,
+    dump_json,
+    encode_chat,
+    encode_messages,
+    encode_text,
+)
 from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import arrange_tools, draw_tool_rows
 
@@ -170,7 +177,11 @@ def draw_bare_rows(
     chats += pick_instructions(rng, text, count // 12)
     rows = [Row(*encode_chat(tokenizer, turns)) for turns in chats]
     n_drills, n_routes = count // 12, count // 5
-    routes = [arrange_tools(rng, c, ranker) for c in draw_route_chats(rng, facts, n_routes)]
+    routes = [
+        arrange_tools(rng, c, ranker)
+        for c in draw_route_chats(rng, facts, n_routes)
+        if is_allowed(dump_json(c.messages))
+    ]
     rows += encode_routes(tokenizer, routes)
     n_tools = max(0, count - len(rows) - n_drills)
     rows += draw_tool_rows(rng, tokenizer, n_tools, chats, ranker)

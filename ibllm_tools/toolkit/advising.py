@@ -1,0 +1,102 @@
+"""Offering a small brain that has senses only the perception tools that its question needs.
+
+Such a brain sees and hears what the turn brings, so that most questions need no tool; offered one,
+it calls it. The words of the question tell which expert is needed (`ibllm_tools.routing`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain.agents.middleware.types import AgentMiddleware
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from ibllm_tools.attachments.lookup import attachments_of
+from ibllm_tools.routing import Adviser
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain_core.messages import AnyMessage
+
+_EXPERT_OF = {
+    "perceive": "",  # what it would tell is seen already
+    "embed_media": "",
+    "analyze_video": "",
+    "detect_objects": "detector",
+    "transcribe_speech": "speech",
+    "find_similar": "similarity",
+}
+_ID_FIELDS = {"image": ("image",), "audio": ("audio", "video"), "video": ("video",)}
+_TAG = re.compile(r"\s*\[[a-z]+-\d+(?:: [^\]]*)?\]")
+
+
+class AdvisedTools(AgentMiddleware[Any, Any, Any]):
+    """Offers each perception tool where the question needs its expert, once a turn.
+
+    Of those only what a call must have is shown, and ids as a choice of those that there are, so
+    that a grammar allows no other. Tools of other names are always offered, as they are.
+    """
+
+    def __init__(self, adviser: Adviser) -> None:
+        """Ask `adviser` what a question needs."""
+        super().__init__()
+        self._adviser = adviser
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Offer what is needed."""
+        return handler(self._advised(request))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Offer what is needed."""
+        return await handler(self._advised(request))
+
+    def _advised(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        question, done = _turn(request.messages)
+        ids = list(attachments_of(request.state))
+        needed = set(self._adviser.advise(question, ids)[0]) if ids else set()
+        kept: list[BaseTool | dict[str, Any]] = []
+        for tool in request.tools:
+            if not isinstance(tool, BaseTool) or tool.name not in _EXPERT_OF:
+                kept.append(tool)
+            elif _EXPERT_OF[tool.name] in needed and tool.name not in done:
+                kept.append(_narrowed(tool, ids))
+        return request.override(tools=kept)
+
+
+def _narrowed(tool: BaseTool, ids: Sequence[str]) -> dict[str, Any]:
+    """A tool in OpenAI's form, with what it requires alone and ids as a choice."""
+    found = convert_to_openai_tool(tool)
+    parameters = found["function"]["parameters"]
+    required = parameters.get("required", [])
+    fields = {name: dict(parameters["properties"][name]) for name in required}
+    for name, kinds in _ID_FIELDS.items():
+        fitting = [i for i in ids if i.startswith(kinds)]
+        if name in fields and fitting:
+            fields[name] |= {"enum": fitting}
+    return {
+        **found,
+        "function": {**found["function"], "parameters": {**parameters, "properties": fields}},
+    }
+
+
+def _turn(messages: Sequence[AnyMessage]) -> tuple[str, set[str]]:
+    """The last question without tags, and the tools that have answered since."""
+    done: set[str] = set()
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            return _TAG.sub("", str(message.text)).strip(), done
+        if isinstance(message, ToolMessage) and message.name:
+            done.add(message.name)
+    return "", done
