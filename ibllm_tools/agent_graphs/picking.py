@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain.agents.middleware.types import AgentMiddleware
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool
 
 from ibllm_tools.agent_graphs.nouns import singular
 from ibllm_tools.agent_graphs.steps import tell_step
+from ibllm_tools.toolkit.offering import OffersTools
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain.agents.middleware.types import ModelRequest
 
 CLOSE = 0.7
 """A tool is left out where it fits less than so much of what the best one does."""
@@ -35,7 +35,7 @@ _PLAIN = frozenset(
 )
 
 
-class FewestTools(AgentMiddleware[Any, Any, Any]):
+class FewestTools(OffersTools):
     """Offers a model the few tools that fit the question; all of them stay callable."""
 
     def __init__(self, n_most: int, always: Sequence[str] = ()) -> None:
@@ -44,23 +44,8 @@ class FewestTools(AgentMiddleware[Any, Any, Any]):
         self._n_most = n_most
         self._always = frozenset(always)
 
-    def wrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:
+    def offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """Offer what fits."""
-        return handler(self._fitted(request))
-
-    async def awrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
-        """Offer what fits."""
-        return await handler(self._fitted(request))
-
-    def _fitted(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         people = (m for m in reversed(request.messages) if isinstance(m, HumanMessage))
         asked = next(people, None)
         free = [t for t in request.tools if isinstance(t, BaseTool) and t.name not in self._always]

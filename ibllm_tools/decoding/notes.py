@@ -76,14 +76,14 @@ class NoteState:
         named = self._names.named(self._answer) if self._is_open else []
         if not named:
             return None
-        words = np.full(self._names.n_words, -1, np.int32)
+        words = np.full(self._names.n_words, 2**32 - 1, np.uint32)
         for token in named:
-            words[token // 32] &= np.int32(~(1 << (token % 32)) if token % 32 < 31 else 2**31 - 1)
-        return words
+            words[token // 32] &= np.uint32(2**32 - 1 - (1 << token % 32))
+        return words.view(np.int32)
 
     def take(self, token: int) -> int:
         """Go on with a token, whatever it is."""
-        self._answer.append(token)
-        is_note = token == self._names.note
-        self._is_open = self._is_open and (is_note == (len(self._answer) == 1))
+        if self._is_open:  # the first token opens the note, the next one like it closes it
+            self._answer.append(token)
+            self._is_open = (token == self._names.note) == (len(self._answer) == 1)
         return token

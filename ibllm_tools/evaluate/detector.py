@@ -25,6 +25,7 @@ from PIL import Image
 
 from ibllm_tools.evaluate.results import Measure, Section, Target, share
 from ibllm_tools.evaluate.scorecard import Scorecard
+from ibllm_tools.experts.boxes import overlap as overlap_of_two
 
 if TYPE_CHECKING:
     from ibllm_tools.experts.protocols import Detector
@@ -66,12 +67,7 @@ class Found:
 
 def overlap(box: Boxes, others: Boxes) -> Boxes:
     """Intersection over union of one box (4,) with others (N, 4)."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[2:], others[:, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    sizes = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    found: Boxes = shared / np.maximum(sizes - shared, 1e-9)
-    return found
+    return np.asarray([overlap_of_two(tuple(box), tuple(other)) for other in others], np.float32)
 
 
 def average_precision(

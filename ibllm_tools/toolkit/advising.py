@@ -7,19 +7,19 @@ it calls it. The words of the question tell which expert is needed (`ibllm_tools
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain.agents.middleware.types import AgentMiddleware
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ibllm_tools.attachments.lookup import attachments_of
 from ibllm_tools.routing import Adviser
+from ibllm_tools.toolkit.offering import OffersTools
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain.agents.middleware.types import ModelRequest
     from langchain_core.messages import AnyMessage
 
 _EXPERT_OF = {
@@ -34,7 +34,7 @@ _ID_FIELDS = {"image": ("image",), "audio": ("audio", "video"), "video": ("video
 _TAG = re.compile(r"\s*\[[a-z]+-\d+(?:: [^\]]*)?\]")
 
 
-class AdvisedTools(AgentMiddleware[Any, Any, Any]):
+class AdvisedTools(OffersTools):
     """Offers each perception tool where the question needs its expert, once a turn.
 
     Of those only what a call must have is shown, and ids as a choice of those that there are, so
@@ -46,23 +46,8 @@ class AdvisedTools(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         self._adviser = adviser
 
-    def wrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:
-        """Offer what is needed."""
-        return handler(self._advised(request))
-
-    async def awrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
-        """Offer what is needed."""
-        return await handler(self._advised(request))
-
-    def _advised(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+    def offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        """Offer what the question needs."""
         question, done = _turn(request.messages)
         ids = list(attachments_of(request.state))
         needed = set(self._adviser.advise(question, ids)[0]) if ids else set()

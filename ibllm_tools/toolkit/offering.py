@@ -24,7 +24,31 @@ _WORKS_ON: dict[str, frozenset[str]] = {
 }
 
 
-class FittingTools(AgentMiddleware[Any, Any, Any]):
+class OffersTools(AgentMiddleware[Any, Any, Any]):
+    """Offers a model other tools than it is given; `offered` says which."""
+
+    def offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        """Return the request with the tools that the model shall see."""
+        raise NotImplementedError(f"{type(self).__name__} must say what it offers")
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Answer a request with other tools."""
+        return handler(self.offered(request))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Answer a request with other tools."""
+        return await handler(self.offered(request))
+
+
+class FittingTools(OffersTools):
     """Offers each perception tool once the conversation has an attachment for it.
 
     Tools of other names are always offered. Every tool stays callable, and answers by itself
@@ -36,23 +60,8 @@ class FittingTools(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         self._searches = searches_collection
 
-    def wrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:
-        """Offer what fits."""
-        return handler(self._fitted(request))
-
-    async def awrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
-        """Offer what fits."""
-        return await handler(self._fitted(request))
-
-    def _fitted(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+    def offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        """Offer what has something to work on."""
         held = attachments_of(request.state)
         modalities: set[str] = {record["modality"] for record in held.values()}
         fitting = [
