@@ -56,7 +56,7 @@ def test_objects_by_time_and_speech_reach_the_brain(looked):
     assert sensed.startswith("senses: ")
     assert lines == [
         "detector, video-1: 2 dogs (left, middle)",
-        "video-1: Objects by time: 0 s: 1 dog; 1 s: 2 dog; 2 s: 1 boat.",
+        "video-1: Objects by time: 0 s: 1 dog; 1 s: 2 dogs; 2 s: 1 boat.",
         'speech, video-1: "low high" (2 words)',
     ]
     report = state["report"]

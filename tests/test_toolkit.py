@@ -159,7 +159,8 @@ def test_perceive_takes_a_lone_id(tools):
 def test_detected_objects_are_counted_placed_and_drawn(tools):
     found = run(tools["detect_objects"], image="image-1")
     assert found.content == (
-        "Found in image-1 (60 x 50 pixels): 1 square.\nsquare 0.90 at (20, 10, 40, 30)"
+        "detector, image-1: 1 square (middle)\n"
+        "boxes (pixels of 60 x 50): square 0.90 (20, 10, 40, 30)"
     )
     assert found.artifact["detections"][0]["box"] == (20, 10, 40, 30)
     (drawn,) = found.artifact["media"]
@@ -168,10 +169,12 @@ def test_detected_objects_are_counted_placed_and_drawn(tools):
 
 def test_speech_is_written_down_and_silence_is_told(tools):
     found = run(tools["transcribe_speech"], audio="audio-1")
-    assert found.content == 'Speech in audio-1 (en): "loud"'
+    assert found.content == 'speech, audio-1: "loud" (1 word)\nlanguage: en'
     assert found.artifact["segments"][0]["end_s"] == pytest.approx(0.5)
     assert found.artifact["media"][0]["type"] == "image"
-    assert run(tools["transcribe_speech"], audio="audio-2").content == "Nobody speaks in audio-2."
+    assert (
+        run(tools["transcribe_speech"], audio="audio-2").content == "speech, audio-2: nobody speaks"
+    )
 
 
 def test_a_video_is_looked_through_with_its_sound(tools):

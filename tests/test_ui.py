@@ -296,11 +296,11 @@ def test_tools_show_their_steps_and_boxes(answerer, tmp_path):
     assert step["metadata"]["title"] == "detect_objects"
     assert step["metadata"]["status"] == "done"
     assert 'image="image-1"' in step["metadata"]["log"]
-    assert "Found in image-1" in step["content"]
+    assert "detector, image-1: " in step["content"]
     drawn = boxes["content"]["path"]
     assert drawn.startswith(str(tmp_path / "shown"))
     assert Media.from_path(drawn).modality == "image"
-    assert said["content"].startswith("It says: Found")
+    assert said["content"].startswith("It says: detector")
     assert talk.history[-1].text == said["content"]
     assert len(talk.history) == 2
 

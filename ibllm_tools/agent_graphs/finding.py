@@ -10,7 +10,6 @@ from ibllm_tools.agent_graphs.nouns import find_mentions
 from ibllm_tools.attachments.records import Attachment, media_of
 from ibllm_tools.chat_models import ChatImageBindLLM
 from ibllm_tools.embeddings import ImageBindEmbeddings
-from ibllm_tools.experts.results import Detections
 from ibllm_tools.media import Audio, Image, Item, Video, load
 from ibllm_tools.routing import (
     asked_kinds,
@@ -18,11 +17,10 @@ from ibllm_tools.routing import (
     is_chinese,
     known_nouns,
     noun_of,
-    place_of,
     say_objects,
     say_speech,
 )
-from ibllm_tools.toolkit.experts import mono
+from ibllm_tools.toolkit.experts import mono, places_in
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -130,19 +128,6 @@ def _nouns(question: str) -> list[str]:
     others = [m.label for m in find_mentions(question, None) if not is_chinese(m.label)]
     kept = [label for label in others if not asked_nouns(label)]
     return [*known, *kept] or list(known_nouns())
-
-
-def places_in(found: Detections, *, chinese: bool) -> dict[str, list[str]]:
-    """Where each thing is, from left to right."""
-    places: dict[str, list[str]] = {}
-    ordered = sorted(found.detections, key=lambda thing: thing.box[0] + thing.box[2])
-    for label in found.counts():
-        places[label] = [
-            place_of(thing.box, found.width_px, found.height_px, chinese=chinese)
-            for thing in ordered
-            if thing.label == label
-        ]
-    return places
 
 
 def _of_kinds(

@@ -20,7 +20,6 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
 
 from ibllm_tools.agent_graphs.brain import Brain, without_tags
-from ibllm_tools.agent_graphs.finding import places_in
 from ibllm_tools.agent_graphs.state import (
     GraphInput,
     GraphState,
@@ -42,7 +41,7 @@ from ibllm_tools.routing import (
     say_speech,
     with_results,
 )
-from ibllm_tools.toolkit.experts import Experts, mono
+from ibllm_tools.toolkit.experts import Experts, mono, places_in
 from ibllm_tools.toolkit.perceiving import context_of, frames_and_sound, seen_by_second
 
 if TYPE_CHECKING:

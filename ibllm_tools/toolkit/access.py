@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import StructuredTool, ToolException
 
 from ibllm_tools.attachments.files import AttachmentFiles
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from ibllm_tools.attachments.store import AttachmentStore
 
+_TAG = re.compile(r"\s*\[[a-z]+-\d+(?:: [^\]]*)?\]")
 Result = tuple[str, dict[str, Any]]
 """What a tool returns: text for the LLM, and an artifact for programs."""
 
@@ -80,6 +83,18 @@ class Access:
                 f"{' or '.join(wanted)}; {instead}"
             )
         return record, load(media, self._policy)
+
+
+def question_in(runtime: ToolRuntime | None) -> str:
+    """What a person asked last, in the agent that calls a tool; "" outside of one."""
+    messages = runtime.state.get("messages", ()) if runtime is not None else ()
+    asked = [message for message in messages if isinstance(message, HumanMessage)]
+    return without_tags(str(asked[-1].text)) if asked else ""
+
+
+def without_tags(text: str) -> str:
+    """A question without the tags of its attachments, whose names may be of another language."""
+    return _TAG.sub("", text).strip()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ it calls it. The words of the question tell which expert is needed (`ibllm_tools
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ibllm_tools.attachments.lookup import attachments_of
 from ibllm_tools.routing import Adviser
+from ibllm_tools.toolkit.access import without_tags
 from ibllm_tools.toolkit.offering import OffersTools
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _EXPERT_OF = {
     "find_similar": "similarity",
 }
 _ID_FIELDS = {"image": ("image",), "audio": ("audio", "video"), "video": ("video",)}
-_TAG = re.compile(r"\s*\[[a-z]+-\d+(?:: [^\]]*)?\]")
 
 
 class AdvisedTools(OffersTools):
@@ -81,7 +80,7 @@ def _turn(messages: Sequence[AnyMessage]) -> tuple[str, set[str]]:
     done: set[str] = set()
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
-            return _TAG.sub("", str(message.text)).strip(), done
+            return without_tags(str(message.text)), done
         if isinstance(message, ToolMessage) and message.name:
             done.add(message.name)
     return "", done

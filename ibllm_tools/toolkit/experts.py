@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from ibllm_tools.media import Audio, Image, Media, Video
-from ibllm_tools.toolkit.access import Access, Result, make_tool, told_to_the_model
+from ibllm_tools.routing import asked_nouns, is_chinese, place_of, say_objects, say_speech
+from ibllm_tools.toolkit.access import Access, Result, make_tool, question_in, told_to_the_model
 from ibllm_tools.toolkit.schemas import DetectArgs, TranscribeArgs
 
 if TYPE_CHECKING:
@@ -113,14 +115,17 @@ class ExpertTools:
                 runtime, image, ("image",), "use analyze_video for videos and perceive for others"
             )
             assert isinstance(item, Image)
-            found = self._experts.detector().detect(item.pixels, labels or None, threshold)
+            detector, question = self._experts.detector(), question_in(runtime)
+            found = detector.detect(item.pixels, labels or None, threshold)
+            asked = labels or asked_nouns(question, detector.classes() or found.counts())
             artifact: dict[str, Any] = {"id": record["id"], **found.model_dump()}
             if found.detections:
                 from ibllm_tools.experts import draw_detections
 
                 drawn = draw_detections(item.pixels, found)
                 artifact["media"] = [_png(drawn, f"objects in {record['id']}.png")]
-            return _found(found, record["id"]), artifact
+            told = tell_found(found, record["id"], asked, chinese=is_chinese(question))
+            return told, artifact
 
     def transcribe_speech(
         self,
@@ -144,7 +149,8 @@ class ExpertTools:
 
                 drawn = draw_transcript(samples, sound.rate_hz, found)
                 artifact["media"] = [_png(drawn, f"words of {record['id']}.png")]
-            return _said(found, record["id"]), artifact
+            chinese = is_chinese(question_in(runtime))
+            return tell_said(found, record["id"], chinese=chinese), artifact
 
 
 def mono(sound: Audio) -> NDArray[np.float32]:
@@ -166,25 +172,51 @@ def _checkpoint(given: str | bool) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _found(found: Detections, id_: str) -> str:
-    size = f"{id_} ({found.width_px} x {found.height_px} pixels)"
+def places_in(found: Detections, *, chinese: bool) -> dict[str, list[str]]:
+    """Where each thing is, from left to right."""
+    places: dict[str, list[str]] = {}
+    ordered = sorted(found.detections, key=lambda thing: thing.box[0] + thing.box[2])
+    for label in found.counts():
+        places[label] = [
+            place_of(thing.box, found.width_px, found.height_px, chinese=chinese)
+            for thing in ordered
+            if thing.label == label
+        ]
+    return places
+
+
+def tell_found(
+    found: Detections, id_: str, asked: Sequence[str] = (), *, chinese: bool = False
+) -> str:
+    """Tell an LLM what is in a picture: a line that it can repeat, and the boxes.
+
+    Args:
+        found: By the detector.
+        id_: Of the picture.
+        asked: Things that were asked about; the first line is about these alone.
+        chinese: The language of the first line.
+    """
+    told = say_objects(id_, places_in(found, chinese=chinese), asked, chinese=chinese)
     if not found.detections:
-        return f"No objects were found in {size}."
-    counts = ", ".join(f"{n} {label}" for label, n in found.counts().items())
-    lines = [
-        f"{thing.label} {thing.score:.2f} at ({', '.join(f'{edge:.0f}' for edge in thing.box)})"
+        return told
+    boxes = [
+        f"{thing.label} {thing.score:.2f} ({', '.join(f'{edge:.0f}' for edge in thing.box)})"
         for thing in found.detections[:_MAX_LISTED]
     ]
-    return f"Found in {size}: {counts}.\n" + "\n".join(lines)
+    size = f"{found.width_px} x {found.height_px}"
+    return f"{told}\nboxes (pixels of {size}): {'; '.join(boxes)}"
 
 
-def _said(found: Transcript, id_: str) -> str:
+def tell_said(found: Transcript, id_: str, *, chinese: bool = False) -> str:
+    """Tell an LLM what is said in a recording: a line that it can repeat, and the times."""
+    told = say_speech(id_, found.text if found.is_speech else "", chinese=chinese)
     if not found.is_speech:
-        return f"Nobody speaks in {id_}."
-    language = f" ({found.language})" if found.language else ""
-    lines = [f"{part.start_s:.1f}-{part.end_s:.1f} s: {part.text}" for part in found.segments]
-    text = f'Speech in {id_}{language}: "{found.text}"'
-    return "\n".join([text, *lines[:_MAX_LISTED]]) if len(lines) > 1 else text
+        return told
+    lines = [f"language: {found.language}"] if found.language else []
+    if len(found.segments) > 1:
+        parts = found.segments[:_MAX_LISTED]
+        lines += [f"{part.start_s:.1f}-{part.end_s:.1f} s: {part.text}" for part in parts]
+    return "\n".join([told, *lines])
 
 
 def _png(picture: PilImage.Image, name: str) -> Media:

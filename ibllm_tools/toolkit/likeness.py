@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -15,7 +16,15 @@ from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.embeddings import ImageBindEmbeddings
 from ibllm_tools.errors import IbllmError
 from ibllm_tools.media import Media
-from ibllm_tools.toolkit.access import Access, Held, Result, make_tool, told_to_the_model
+from ibllm_tools.routing import is_chinese, say_likeness
+from ibllm_tools.toolkit.access import (
+    Access,
+    Held,
+    Result,
+    make_tool,
+    question_in,
+    told_to_the_model,
+)
 from ibllm_tools.toolkit.schemas import EmbedArgs, SimilarArgs
 from ibllm_tools.vectorstores import ImageBindVectorStore
 
@@ -74,7 +83,10 @@ class Likeness:
             record, media = held.media(query) if meant else (None, None)
             if self._store is not None:
                 return self._search(media or query, k)
-            return self._compare(held, record, media, query, k)
+            results = self._compare(held, record, media, query)[:k]
+            told = record["id"] if record is not None else f'"{query}"'
+            chinese = is_chinese(question_in(runtime))
+            return tell_likeness(told, results, chinese=chinese), {"results": results}
 
     def embed_media(
         self,
@@ -104,8 +116,7 @@ class Likeness:
         record: Attachment | None,
         media: Media | None,
         query: str,
-        k: int,
-    ) -> Result:
+    ) -> list[dict[str, Any]]:
         others = [other for other in held.records.values() if other is not record]
         if not others:
             raise ToolException(
@@ -124,8 +135,7 @@ class Likeness:
             else:
                 score = round(float(np.dot(wanted, vector)), 4)
                 results.append({"id": other["id"], "name": other["name"], "score": score})
-        results.sort(key=_rank)
-        return "\n".join(map(_line, results[:k])), {"results": results[:k]}
+        return sorted(results, key=_rank)
 
     def _vector(self, record: Attachment, media: Media) -> Vector:
         key = record["sha256"], record["modality"]
@@ -141,11 +151,21 @@ class Likeness:
         return vector
 
 
-def _line(result: dict[str, Any]) -> str:
-    if result["score"] is None:
-        return f"{result['id']}: cannot be compared"
-    name = f" ({result['name']})" if result["name"] else ""
-    return f"{result['score']:.2f} {result['id']}{name}"
+def tell_likeness(query: str, results: Sequence[dict[str, Any]], *, chinese: bool = False) -> str:
+    """Tell an LLM how alike attachments are: a line that it can repeat, and their names.
+
+    Args:
+        query: An id, or words in quotation marks.
+        results: `{"id", "score", "name"}`; the score is None where there is none.
+        chinese: The language of the first line.
+    """
+    scores = {r["id"]: r["score"] for r in results if r["score"] is not None}
+    names = [f"{r['id']} {r['name']}" for r in results if r.get("name")]
+    lines = [say_likeness(query, scores, chinese=chinese)] if scores else []
+    lines += [f"names: {', '.join(names)}"] if names else []
+    return "\n".join(
+        [*lines, *(f"{r['id']}: cannot be compared" for r in results if r["score"] is None)]
+    )
 
 
 def _source(document: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from PIL import Image as PilImage
 
 from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.media import Media, Video
+from ibllm_tools.routing import noun_of
 from ibllm_tools.toolkit.access import Access, Result, make_tool, told_to_the_model
 from ibllm_tools.toolkit.experts import Experts, mono
 from ibllm_tools.toolkit.schemas import PerceiveArgs, VideoArgs
@@ -173,4 +174,8 @@ def context_of(facts: dict[str, Any]) -> str:
 
 
 def _counted(objects: dict[str, int]) -> str:
-    return ", ".join(f"{n} {label}" for label, n in objects.items())
+    nouns = {label: noun_of(label) for label in objects}
+    return ", ".join(
+        f"{n} {nouns[label].name if n == 1 else nouns[label].plural}"
+        for label, n in objects.items()
+    )
