@@ -1,11 +1,11 @@
 """`ChatImageBindLLM` on a tiny random model: its settings, media, and how it answers."""
 
 import base64
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chat_samples import ask, cloud, picture, sound
+from engine_gates import Gate, time_over
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -166,27 +166,22 @@ def test_threads_get_what_they_get_alone(chat):
 
 def test_a_consumer_that_stops_ends_the_work(folder):
     chat = ChatImageBindLLM(model=folder, max_tokens=CONTEXT - 100)
-    engine = chat._engine(chat.model)
-    steps = []
-    hook = engine.model.llm.register_forward_hook(lambda *_: steps.append(1))
-    try:
+    with Gate(chat._engine(chat.model), held_from=8) as gate:
         stream = chat.stream("hi")
         for _ in range(3):
             next(stream)
         stream.close()
-        time.sleep(0.1)
-        seen = len(steps)
-        time.sleep(0.2)
-        assert len(steps) == seen < CONTEXT - 100
-    finally:
-        hook.remove()
+        gate.open()
+        chat.invoke("hi", max_tokens=2)
+        assert gate.steps < 20
 
 
-def test_a_timeout_keeps_what_was_said(folder):
-    chat = ChatImageBindLLM(model=folder, max_tokens=400, timeout=0.05)
-    answer = chat.invoke("hi")
+def test_a_timeout_keeps_what_was_said(folder, monkeypatch):
+    chat = ChatImageBindLLM(model=folder, max_tokens=400, timeout=1000)
+    with time_over(chat._engine(chat.model), monkeypatch, after=9):
+        answer = chat.invoke("hi")
     assert answer.response_metadata["finish_reason"] == "timeout"
-    assert 0 < answer.usage_metadata["output_tokens"] < 400
+    assert 0 < answer.usage_metadata["output_tokens"] < 20
 
 
 def test_the_context_bounds_the_answer(folder):

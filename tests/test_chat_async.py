@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 from chat_samples import ask, cloud, picture, sound
+from engine_gates import Gate
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -65,31 +65,29 @@ async def test_async_answers_are_those_of_threads(chat):
 
 async def test_a_loop_goes_on_while_tokens_come(folder):
     chat = ChatImageBindLLM(model=folder, max_tokens=100)
-    await chat.ainvoke("warm up")
-    beats = 0
 
-    async def beat():
-        nonlocal beats
-        while True:
+    async def answer():
+        return [chunk async for chunk in chat.astream("hi")]
+
+    with Gate(chat._engine(chat.model), held_from=8) as gate:
+        task = asyncio.create_task(answer())
+        while gate.steps < 8:
             await asyncio.sleep(0.001)
-            beats += 1
-
-    heart = asyncio.create_task(beat())
-    chunks = [chunk async for chunk in chat.astream("hi")]
-    heart.cancel()
-    assert len(chunks) > 50
-    assert beats > 10
+        gate.open()  # only a loop that is free comes to this
+        assert len(await task) > 50
 
 
 async def test_no_thread_waits_for_an_async_answer(folder):
-    chat = ChatImageBindLLM(model=folder, max_tokens=60)
-    await chat.ainvoke("warm up")
+    chat = ChatImageBindLLM(model=folder, max_tokens=20)
+    engine = chat._engine(chat.model)
     before = threading.active_count()
-    tasks = [asyncio.create_task(chat.ainvoke(f"hi {i}", max_tokens=200)) for i in range(40)]
-    await asyncio.sleep(0.3)
-    assert any(not task.done() for task in tasks)
-    assert threading.active_count() <= before + 8  # those that read the requests
-    await asyncio.gather(*tasks)
+    with Gate(engine, held_from=8) as gate:
+        tasks = [asyncio.create_task(chat.ainvoke(f"hi {i}")) for i in range(40)]
+        while gate.steps < 8 or engine.n_open < 40:
+            await asyncio.sleep(0.01)
+        assert threading.active_count() <= before + 8  # those that read the requests
+        gate.open()
+        await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize("way", ["ainvoke", "astream", "abatch"])
@@ -102,32 +100,29 @@ async def test_a_cancelled_task_ends_the_work(folder, way):
             return [chunk async for chunk in chat.astream("hi")]
         return await (chat.ainvoke("hi") if way == "ainvoke" else chat.abatch(["hi", "ho"]))
 
-    with Rows(chat) as rows:
+    with Gate(chat._engine(chat.model), held_from=8) as gate:
         task = asyncio.create_task(answer())
-        while len(rows.sizes) < 5:
+        while gate.steps < 8:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.1)
-        seen = len(rows.sizes)
-        await asyncio.sleep(0.2)
-        assert len(rows.sizes) == seen < CONTEXT - 100
-    assert (await chat.ainvoke("hi", max_tokens=3)).text
+        gate.open()
+        assert (await chat.ainvoke("hi", max_tokens=3)).text
+        assert gate.steps < 30
 
 
 async def test_a_stream_that_is_left_ends_the_work(folder):
     chat = ChatImageBindLLM(model=folder, max_tokens=CONTEXT - 100)
     await chat.ainvoke("hi", max_tokens=2)
-    with Rows(chat) as rows:
+    with Gate(chat._engine(chat.model), held_from=8) as gate:
         stream = chat.astream("hi")
         for _ in range(3):
             await anext(stream)
         await stream.aclose()
-        await asyncio.sleep(0.1)
-        seen = len(rows.sizes)
-        await asyncio.sleep(0.2)
-        assert len(rows.sizes) == seen < CONTEXT - 100
+        gate.open()
+        await chat.ainvoke("hi", max_tokens=2)
+        assert gate.steps < 20
 
 
 async def test_an_error_of_one_async_call_is_its_own(chat):
@@ -294,12 +289,11 @@ def test_langchains_usage_callback_counts_tokens(chat):
     assert usage["total_tokens"] == sum(a.usage_metadata["total_tokens"] for a in answers)
 
 
-def test_the_first_chunk_comes_long_before_the_last(folder):
+def test_chunks_come_while_the_answer_is_computed(folder):
     chat = ChatImageBindLLM(model=folder, max_tokens=300)
-    chat.invoke("warm up", max_tokens=2)
-    started = time.perf_counter()
-    stream = chat.stream("hi")
-    next(stream)
-    first_s = time.perf_counter() - started
-    assert len(list(stream)) > 100
-    assert first_s < (time.perf_counter() - started) / 3
+    with Gate(chat._engine(chat.model), held_from=8) as gate:
+        stream = chat.stream("hi")
+        next(stream)
+        assert gate.steps <= 8
+        gate.open()
+        assert len(list(stream)) > 100
