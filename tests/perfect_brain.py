@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from ibllm_tools.experts import Detection, Detections, Segment, Transcript
 from ibllm_tools.media import load
-from ibllm_tools.routing import ANSWER_PROMPT, PLAIN_PROMPT, is_chinese
+from ibllm_tools.routing import ANSWER_PROMPT, PLAIN_PROMPT
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE_HZ = 8000
@@ -104,7 +104,7 @@ class PerfectBrain(BaseChatModel):
             call = {"name": "Route", "args": {"experts": list(task.route)}, "id": "1"}
             return AIMessage("", tool_calls=[call])
         if told == ANSWER_PROMPT:
-            return AIMessage(read(task.question, messages[-1].text.split("\n")[2:]))
+            return AIMessage(read(messages[-1].text.split("\n")[2:]))
         if told == PLAIN_PROMPT:
             return AIMessage(task.expected.words[0][0])
         assert len(messages[-1].content) > 1, "a question to the senses comes with media"
@@ -117,18 +117,10 @@ def _sensed(task):
     return f"This is a {task.expected.words[0][0]}."
 
 
-def read(question, lines):
-    """An answer that says what the lines say, and what follows from them."""
+def read(lines):
+    """An answer that says what the lines say, with what follows from them."""
     said = [re.split(r": |：", line, maxsplit=1)[1] for line in lines]
     text = " ".join(said)
-    claimed = re.search(r"exactly (\d)|正好(\d)", question)
-    asked = re.search(r"number (\w+) in|念到(\w+?)这", question)
-    if claimed:
-        found = re.search(r"(?<!\d)\d", text)
-        n = 0 if text.startswith(("no ", "没有")) else int(found[0])
-        return f"{text}, so {'yes' if n == int(next(filter(None, claimed.groups()))) else 'no'}"
-    if asked:
-        return f"{text}, so {'yes' if next(filter(None, asked.groups())) in text else 'no'}"
-    if lines[0].startswith(("similarity to", "相似度")):
+    if lines[0].startswith("similarity to") or "的相似度" in lines[0]:
         return text.split(" ")[0]
-    return text + ("" if not is_chinese(question) else "。")
+    return text

@@ -176,10 +176,10 @@ def test_a_count_goes_to_the_detector_and_comes_back_in_words(tmp_path):
     [
         ("How many cats are there?", "detector, image-1: 1 boat (left)"),  # it knows no cats
         ("Are there any boats, and how many dogs?",
-         "detector, image-1: 3 in all; 1 boat (right); 2 dogs (left, middle)"),
+         "detector, image-1: 3 in all: 1 boat (right), 2 dogs (left, middle)"),
         ("How many animals are there?", "detector, image-1: 2 dogs (left, middle)"),
         ("图里有几只狗？", "检测，image-1：狗2（左、中间）"),
-        ("图里有几艘船和几只狗？", "检测，image-1：一共3；船1（右）；狗2（左、中间）"),
+        ("图里有几艘船和几只狗？", "检测，image-1：一共3个：船1（右），狗2（左、中间）"),
     ],
 )  # fmt: skip
 def test_results_are_about_what_is_asked(tmp_path, question, line):
@@ -196,7 +196,7 @@ def test_experts_run_side_by_side(tmp_path):
     lines = brain.seen[1][1].text.splitlines()[2:]
     assert lines == [
         "detector, image-1: 1 dog (left)",
-        'speech, audio-1: "seven four two" (3 words)',
+        'speech, audio-1, 3 words: "seven four two"',
     ]
     assert state["report"]["route"] == ["detector", "speech"]
 

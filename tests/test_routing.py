@@ -173,13 +173,15 @@ def test_lines_of_results():
     places = {"dog": ["left", "right"], "cat": ["top"]}
     assert say_objects("image-1", places, ["dog"]) == "detector, image-1: 2 dogs (left, right)"
     assert say_objects("image-1", places, ["cat", "cow"]) == (
-        "detector, image-1: 1 in all; 1 cat (top); no cows"
+        "detector, image-1: 1 in all: 1 cat (top), no cows"
     )
     assert say_objects("image-1", {}) == "detector, image-1: nothing"
     assert (
         say_objects("image-1", {"dog": ["左"]}, ["dog"], chinese=True) == "检测，image-1：狗1（左）"
     )
-    assert say_speech("audio-1", " seven  four ") == 'speech, audio-1: "seven four" (2 words)'
+    assert say_objects("image-1", places, ["dog"], so="no").endswith("2 dogs (left, right), so no")
+    assert say_speech("audio-1", " seven  four ") == 'speech, audio-1, 2 words: "seven four"'
+    assert say_speech("a", "one", so="yes") == 'speech, a, 1 word: "one", so yes'
     assert say_speech("audio-1", "") == "speech, audio-1: nobody speaks"
     assert say_likeness("image-1", {"image-2": 0.1, "image-3": 0.9}) == (
         "similarity to image-1: image-3 0.90, image-2 0.10"

@@ -14,6 +14,8 @@ from ibllm_tools.media import Audio, Image, Item, Video, load
 from ibllm_tools.routing import (
     asked_kinds,
     asked_nouns,
+    conclude,
+    conclude_speech,
     is_chinese,
     known_nouns,
     noun_of,
@@ -58,7 +60,8 @@ class Finder:
         chinese = is_chinese(question)
         asked = asked_nouns(question, classes or labels)
         places = _of_kinds(places_in(found, chinese=chinese), asked_kinds(question), asked)
-        line = say_objects(record["id"], places, asked, chinese=chinese)
+        so = conclude(question, places, classes or labels)
+        line = say_objects(record["id"], places, asked, chinese=chinese, so=so)
         return line, found.model_dump(mode="json")
 
     def listen(self, question: str, record: Attachment) -> Found:
@@ -70,10 +73,9 @@ class Finder:
         item = self.item(record)
         sound = item.audio() if isinstance(item, Video) else item
         if not isinstance(sound, Audio):  # a video without a sound track
-            return say_speech(record["id"], "", chinese=is_chinese(question)), {}
+            return _heard(question, record, ""), {}
         found = self.experts.recognizer().transcribe(mono(sound), sound.rate_hz)
-        text = found.text if found.is_speech else ""
-        line = say_speech(record["id"], text, chinese=is_chinese(question))
+        line = _heard(question, record, found.text if found.is_speech else "")
         return line, found.model_dump(mode="json")
 
     def compare(self, question: str, held: dict[str, Attachment], newest: Sequence[str]) -> Found:
@@ -98,6 +100,12 @@ class Finder:
 
     def _media(self, record: Attachment) -> Any:
         return media_of(record, self._shelf.files.get(record["sha256"]))
+
+
+def _heard(question: str, record: Attachment, text: str) -> str:
+    """The line of a transcript, with what follows from it for the question."""
+    so = conclude_speech(question, text)
+    return say_speech(record["id"], text, chinese=is_chinese(question), so=so)
 
 
 def _embeddings(perceiver: BaseChatModel) -> ImageBindEmbeddings:

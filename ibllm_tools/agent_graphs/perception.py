@@ -224,9 +224,7 @@ class _Perception:
             records = _chosen(state, question, MODALITIES)
             said = self._brain.answer(_with_tags(question, records), records)
         else:
-            said = str(
-                self._brain.model.invoke(_plain(state, question, told=not self._brain.is_own)).text
-            )
+            said = str(self._brain.model.invoke(_plain(state, question)).text)
         tell_step("answer", said or "(nothing)")
         facts = {expert: part["facts"] for expert, part in found.items()}
         report = {"route": route, "results": lines, "facts": facts, "answer": said}
@@ -299,13 +297,13 @@ def _with_tags(question: str, records: Sequence[Attachment]) -> str:
     return " ".join([question, *(tag_of(record) for record in records)])
 
 
-def _plain(state: PerceptionState, question: str, *, told: bool) -> list[Any]:
-    """What was said lately, and the question, without media; pocket talks best untold."""
+def _plain(state: PerceptionState, question: str) -> list[Any]:
+    """What was said lately, and the question, without media."""
     before = [
         m for m in state["messages"][:-1] if isinstance(m, (HumanMessage, AIMessage)) and m.text
     ]
     lately = [type(m)(m.text) for m in before[-_N_BEFORE:]]
-    return [*[SystemMessage(PLAIN_PROMPT)] * told, *lately, HumanMessage(question)]
+    return [SystemMessage(PLAIN_PROMPT), *lately, HumanMessage(question)]
 
 
 def _failed(where: str, error: IbllmError) -> Found:

@@ -11,6 +11,7 @@ chat model can be the router.
 from __future__ import annotations
 
 from ibllm_tools.routing.adviser import Adviser, shipped_adviser
+from ibllm_tools.routing.claims import conclude
 from ibllm_tools.routing.prompts import (
     ANSWER_PROMPT,
     PLAIN_PROMPT,
@@ -38,6 +39,7 @@ from ibllm_tools.routing.results import (
 )
 from ibllm_tools.routing.router import Router
 from ibllm_tools.routing.routes import EXPERTS, Expert, Route, fitting, kind_of_id
+from ibllm_tools.routing.spoken import conclude_speech
 from ibllm_tools.routing.words import Noun, asked_kinds, asked_nouns, ids_in, known_nouns, noun_of
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "as_langchain",
     "asked_kinds",
     "asked_nouns",
+    "conclude",
+    "conclude_speech",
     "fitting",
     "held_templates",
     "ids_in",

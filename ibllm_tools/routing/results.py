@@ -1,17 +1,17 @@
 """Lines that say what experts found, in the language of the question, short and easy to read.
 
 ```
-detector, image-1: 3 dogs (left, top right, middle); no cats
-speech, audio-1: "seven four two" (3 words)
+detector, image-1: 3 dogs (left, top right, middle), so yes
+speech, audio-1, 3 words: "seven four two"
 similarity to image-1: image-2 0.91, audio-1 0.40
 ```
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from ibllm_tools.routing.spoken import count_words
 from ibllm_tools.routing.words import Noun, noun_of
 
 Box = tuple[float, float, float, float]
@@ -46,6 +46,7 @@ def say_objects(
     asked: Sequence[str] = (),
     *,
     chinese: bool = False,
+    so: str = "",
 ) -> str:
     """Say how many of what are in a picture, and where.
 
@@ -54,6 +55,7 @@ def say_objects(
         places: Where each thing is, by name; see `place_of`.
         asked: What was asked about, told first; what is not there is told as well.
         chinese: The language.
+        so: What follows for the question; see `conclude`.
     """
     wanted = {name: places.get(name, ()) for name in asked} or dict(places)
     parts = [_say_kind(noun_of(n), held, chinese=chinese) for n, held in wanted.items()]
@@ -61,10 +63,19 @@ def say_objects(
         parts = [*parts[:_MOST_KINDS], "…"]
     total = sum(len(held) for held in wanted.values())
     if chinese:
-        told = "；".join(parts) or "什么也没有"
-        return f"检测，{id_}：" + (f"一共{total}；" if len(parts) > 1 else "") + told
-    told = "; ".join(parts) or "nothing"
-    return f"detector, {id_}: " + (f"{total} in all; " if len(parts) > 1 else "") + told
+        told = "，".join(parts) or "什么也没有"
+        told = (f"一共{total}个：" if len(parts) > 1 else "") + told
+        return f"检测，{id_}：{told}{_so(so, chinese=True)}"
+    told = ", ".join(parts) or "nothing"
+    told = (f"{total} in all: " if len(parts) > 1 else "") + told
+    return f"detector, {id_}: {told}{_so(so, chinese=False)}"
+
+
+def _so(conclusion: str, *, chinese: bool) -> str:
+    """A conclusion right after the facts."""
+    if not conclusion:
+        return ""
+    return f"，所以{conclusion}" if chinese else f", so {conclusion}"
 
 
 def _say_kind(noun: Noun, places: Sequence[str], *, chinese: bool) -> str:
@@ -78,16 +89,24 @@ def _say_kind(noun: Noun, places: Sequence[str], *, chinese: bool) -> str:
     return f"{len(places)} {name} ({', '.join(shown)})"
 
 
-def say_speech(id_: str, text: str, *, chinese: bool = False) -> str:
-    """Say which words were heard in a recording; "" for none."""
+def say_speech(id_: str, text: str, *, chinese: bool = False, so: str = "") -> str:
+    """Say which words were heard in a recording.
+
+    Args:
+        id_: Of the recording.
+        text: The words; "" for none.
+        chinese: The language.
+        so: What follows for the question; see `conclude_speech`.
+    """
     words = " ".join(text.replace('"', "'").split())
     if len(words) > _LONGEST_WORDS:
         words = f"{words[:_LONGEST_WORDS]} …"
-    n_words = len(re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+(?:'\w+)?", words))
+    ending, count = _so(so, chinese=chinese), count_words(words, chinese=chinese)
     if chinese:
-        return f"语音，{id_}：" + (f"“{words}”（{n_words}个词）" if words else "没有人说话")
-    count = f"({n_words} word{'' if n_words == 1 else 's'})"
-    return f"speech, {id_}: " + (f'"{words}" {count}' if words else "nobody speaks")
+        head = f"语音，{id_}"
+        return f"{head}，{count}：“{words}”{ending}" if words else f"{head}：没有人说话{ending}"
+    head = f"speech, {id_}"
+    return f'{head}, {count}: "{words}"{ending}' if words else f"{head}: nobody speaks{ending}"
 
 
 def say_likeness(query: str, scores: Mapping[str, float], *, chinese: bool = False) -> str:
@@ -100,13 +119,13 @@ def say_likeness(query: str, scores: Mapping[str, float], *, chinese: bool = Fal
     """
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{id_} {score:.2f}" for id_, score in ranked)
-    return f"相似度，{query}：{listed}" if chinese else f"similarity to {query}: {listed}"
+    return f"和{query}的相似度：{listed}" if chinese else f"similarity to {query}: {listed}"
 
 
 def say_pair(first: str, second: str, score: float, *, high: bool, chinese: bool = False) -> str:
     """Say how alike two attachments are, and whether that is much."""
     if chinese:
-        return f"相似度，{first}和{second}：{score:.2f}（{'高' if high else '低'}）"
+        return f"{first}和{second}的相似度：{score:.2f}（{'高' if high else '低'}）"
     return f"similarity of {first} and {second}: {score:.2f} ({'high' if high else 'low'})"
 
 

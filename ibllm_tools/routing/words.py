@@ -60,15 +60,61 @@ def asked_nouns(question: str, classes: Iterable[str] | None = None) -> list[str
     Returns:
         Names, as in `classes`.
     """
-    forms = _forms(tuple(known_nouns()) if classes is None else tuple(classes))
+    return list(dict.fromkeys(name for _, _, name in _mentions(question, classes)))
+
+
+def marked(question: str, classes: Iterable[str] | None = None) -> tuple[str, list[str]]:
+    """Put `#0`, `#1`, … for the things that a question names, in small letters.
+
+    Args:
+        question: In English or Chinese.
+        classes: As for `asked_nouns`.
+
+    Returns:
+        The text, and what the marks stand for: `"how many #0 and #1?", ["dog", "cat"]`.
+    """
+    found = _mentions(question, classes)
+    names = list(dict.fromkeys(name for _, _, name in found))
     text = question.casefold()
-    found: list[tuple[int, str]] = []
-    for form, name in forms:  # longest first, so that "motorbike" is not a "bike"
-        pattern = re.escape(form) if is_chinese(form) else rf"(?<![a-z]){re.escape(form)}(?![a-z])"
-        for match in re.finditer(pattern, text):
-            found.append((match.start(), name))
-            text = text[: match.start()] + "\0" * len(form) + text[match.end() :]
-    return list(dict.fromkeys(name for _, name in sorted(found)))
+    for start, end, name in reversed(found):
+        text = f"{text[:start]}#{names.index(name)}{text[end:]}"
+    return " ".join(text.split()), names
+
+
+_TALKING = re.compile(
+    r"(?:in|on|of) (?:the |this )?(?:recording|audio|clip|message|video)\b|"
+    r"(?:\w+ )?(?:say|says|said|saying|speak|speaks|spoken|speaking|talk|talks|talking|tell|tells|"
+    r"read|reads|mention|mentions|mentioned|pronounces?)\b"
+)
+_TALKING_ZH = re.compile("(?:刚才|到底|都)?(?:在)?(?:说|讲|念|读|提到)")
+_HEARD_ZH = re.compile("(?:录音|音频|语音|声音|留言)(?:里|中)?的?$")
+
+
+def _mentions(question: str, classes: Iterable[str] | None) -> list[tuple[int, int, str]]:
+    """Where things are named: (start, end, name); a person who speaks is not looked for."""
+    pattern, names = _pattern(tuple(known_nouns()) if classes is None else tuple(classes))
+    text = question.casefold()
+    found = []
+    for match in pattern.finditer(text):
+        name = names[match[0]]
+        if noun_of(name).kind != "human" or not _speaks(text[: match.start()], text[match.end() :]):
+            found.append((*match.span(), name))
+    return found
+
+
+@cache
+def _pattern(classes: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """All words of things, the longest first, so that "motorbike" is not a "bike"."""
+    names = dict(_forms(classes))
+    latin = "|".join(re.escape(form) for form in names if not is_chinese(form))
+    han = "|".join(re.escape(form) for form in names if is_chinese(form))
+    return re.compile(rf"(?<![a-z])(?:{latin or '(?!)'})(?![a-z])|{han or '(?!)'}"), names
+
+
+def _speaks(before: str, after: str) -> bool:
+    """Whether a person is named who is heard: "what does the man say"."""
+    said = _TALKING.match(after.lstrip()) or _TALKING_ZH.match(after.lstrip())
+    return bool(said or _HEARD_ZH.search(before))
 
 
 _KINDS = {

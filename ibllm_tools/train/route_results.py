@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ibllm_tools.routing import (
     answer_messages,
     asked_nouns,
-    noun_of,
+    conclude,
+    conclude_speech,
+    held_templates,
     say_likeness,
     say_objects,
     say_pair,
     say_senses,
     say_speech,
+    template_of,
 )
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.route_words import draw_template, fill, join, put
+from ibllm_tools.train.talk_seen import Scene, exists_turn, what_turn
 from ibllm_tools.train.tool_talk import ToolChat
 
-Read = tuple[str, str, str]
-"""A question, the line of a result, the answer."""
+
+@dataclass(frozen=True)
+class Read:
+    """Part of a question, and what its expert tells.
+
+    Attributes:
+        question: The part.
+        told: From the whole question, the expert's line and the answer that it gives.
+    """
+
+    question: str
+    told: Callable[[str], tuple[str, str]]
+
 
 _CHINESE_SHARE = 0.36
 _PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom",
@@ -40,62 +56,43 @@ _SENTENCES = (
     "my number has changed", "dinner is ready", "the door is open", "turn left at the house",
 )  # fmt: skip
 _SENTENCES_ZH = ("明天见", "请给我回电话", "会议现在开始", "今天下雨了", "门开着", "谢谢你的帮助")
-_NOT_PLAIN = ("Is ", "Are ", "Do ", "Does ", "Did ", "Can you understand", "first", "last",
-              "second", "more", "fewer", "How many words", "How many digits", "How many numbers",
-              "吗", "还是", "哪个多", "是不是", "有没有", "第一", "最后", "几个词", "几个数",
-              "next to", "right of", "left side", "upper", "bottom of", "largest", "leftmost",
-              "furthest", "at the top", "on the left", "corner", "左边是", "右上角有", "最左边",
-              "旁边", "language", "语言", "哪种语", "Summarize", "Translate", "right?",
-              "Should", "Are there", "Left ", "Top ", "I count", "My friend counts", "She says",
-              "He claims", "They say", "It should", "I guess", "I bet", "I believe", "We expect",
-              "One ", "Two ", "Three ", "Four ", "Five ", "Six ", "2 ", "3 ", "4 ", "Only one",
-              "Just one", "A single", "Which is", "Which are", "opening", "closing", "third",
-              "final", "begin", "start", "finish", "stop", "end?", "Was ", "How many sent",
-              "How many fig", "sum up", "summarize", "shorten", "translate", "What is on",
-              "stands", "lies", "sits", "located", "appears", "tongue", "beside", "是在",
-              "比{n2}", "多，", "一样多", "个{n}，", "以上", "更多", "结尾", "开头", "第二",
-              "第三", "翻译", "概括", "只有", "就一", "左边", "右边", "上方", "下方", "中间",
-              "角有", "角是", "语", "有人", "对吗", "相同", "哪种更", "哪一种", "谁多", "是否",
-              "有没", "中文")  # fmt: skip
+_BOTH = 0.45
+"""Share of questions that need two experts."""
+_PICTURES = ("image-1", "image-1", "image-1", "image-2", "video-1", "image-3")
+_SOUNDS = ("audio-1", "audio-1", "audio-1", "audio-2", "video-1", "audio-3")
 
 
 def draw_read(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
     """Draw a question with results and its answer."""
     chinese = rng.random() < _CHINESE_SHARE
-    makers: Sequence[Callable[..., Read]] = (_objects, _speech, _likeness)
-    maker = rng.choices(makers, (5, 3, 2))[0]
-    question, line, answer = maker(rng, facts, chinese=chinese)
-    lines = [line]
-    if rng.random() < 0.22:
-        others = [other for other in (*makers, _senses) if other is not maker]
-        asked, told, said = rng.choice(others)(rng, facts, chinese=chinese)
-        question = join(rng, question, asked, chinese=chinese)
-        lines.append(told)
-        answer += ("" if chinese else " ") + said
+    makers: dict[Callable[..., Read], float] = {_senses: 3, _objects: 5, _speech: 5, _likeness: 1}
+    if rng.random() < _BOTH:
+        chosen = [rng.choices(list(makers), list(makers.values()))[0]]
+        chosen.append(rng.choice([maker for maker in makers if maker not in chosen]))
+    else:
+        chosen = [rng.choices((_objects, _speech, _likeness), (5, 3, 2))[0]]
+    parts = {maker: maker(rng, facts, chinese=chinese) for maker in chosen}
+    question = parts[chosen[0]].question
+    if len(chosen) > 1:
+        question = join(rng, question, parts[chosen[1]].question, chinese=chinese)
     question = put(rng, question, chinese=chinese)
-    return ToolChat((*answer_messages(question, lines), {"role": "assistant", "content": answer}))
+    told = [parts[maker].told(question) for maker in makers if maker in parts]
+    lines, answers = [line for line, _ in told], [answer for _, answer in told]
+    said = ("" if chinese else " ").join(answers)
+    return ToolChat((*answer_messages(question, lines), {"role": "assistant", "content": said}))
 
 
 # objects
 
 
 def _objects(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
-    if rng.random() < 0.3:
+    if rng.random() < 0.35:
         return _judged(rng, facts, chinese=chinese)
-    template = _plain_question(rng, "detector", chinese=chinese)
-    question = fill(rng, template, facts, ["image-1"], known=True)
-    asked = asked_nouns(question)
-    scene = _scene(rng, facts, asked, chinese=chinese)
-    line = say_objects("image-1", scene, asked, chinese=chinese)
-    return question, line, tell_objects(scene, asked, chinese=chinese)
-
-
-def _plain_question(rng: random.Random, route: str, *, chinese: bool) -> str:
-    """Draw a template whose answer is what was found, and nothing that follows from it."""
-    while True:
-        template = draw_template(rng, f"{route}_zh" if chinese else route)
-        if not any(word in template for word in _NOT_PLAIN):
-            return template
+    template = draw_template(rng, "detector_zh" if chinese else "detector")
+    id_ = rng.choice(_PICTURES)
+    question = fill(rng, template, facts, [id_], known=True)
+    scene = _scene(rng, facts, asked_nouns(question), chinese=chinese)
+    return Read(question, _found(rng, id_, scene, facts, chinese=chinese))
 
 
 def _scene(
@@ -110,29 +107,35 @@ def _scene(
     return {name: rng.choices(places, k=count[name]) for name in names}
 
 
-def tell_objects(scene: Mapping[str, Sequence[str]], asked: Sequence[str], *, chinese: bool) -> str:
+def _found(
+    rng: random.Random,
+    id_: str,
+    scene: Mapping[str, Sequence[str]],
+    facts: Sequence[Fact],
+    *,
+    chinese: bool,
+) -> Callable[[str], tuple[str, str]]:
+    """The detector at work; sometimes it does not know what is asked for."""
+    known = rng.random() > 0.06
+    classes = None if known else [fact.name for fact in facts[rng.randrange(2) :: 2]]
+
+    def told(question: str) -> tuple[str, str]:
+        asked = asked_nouns(question, classes)
+        so = conclude(question, scene, classes)
+        line = say_objects(id_, scene, asked, chinese=chinese, so=so)
+        return line, tell_objects(line, chinese=chinese)
+
+    return told
+
+
+def tell_objects(line: str, *, chinese: bool) -> str:
     """The answer from a line of `say_objects`: what it says, as a sentence."""
-    line = say_objects("image-1", scene, asked, chinese=chinese)
-    told = line.split("：", 1)[1] if chinese else line.split(": ", 1)[1]
     if chinese:
-        if told == "什么也没有":
-            return "图里什么也没有。"
-        parts = told.split("；")
-        if len(parts) > 1:
-            total, rest = parts[0].removeprefix("一共"), "，".join(parts[1:])
-            return f"图里一共有{total}个：{rest}。"
-        return f"图里{told}。" if told.startswith("没有") else f"图里有{told}。"
-    if told == "nothing":
-        return "There is nothing."
-    parts = told.split("; ")
-    if len(parts) > 1:
-        total, rest = parts[0].removesuffix(" in all"), ", ".join(parts[1:])
-        return f"There {_be(total)} {total} in all: {rest}."
-    return f"There {_be(told.split(' ')[0])} {told}."
-
-
-def _be(number: str) -> str:
-    return "is" if number == "1" else "are"
+        told = line.split("：", 1)[1]
+        is_whole = told.startswith(("没有", "什么也没有", "一共"))
+        return f"图里{told}。" if is_whole else f"图里有{told}。"
+    told = line.split(": ", 1)[1]
+    return f"There {'is' if told.startswith(('1 ', 'nothing')) else 'are'} {told}."
 
 
 _MORE = ("Are there more {n} than {n2}?", "Are there more {n} than {n2} in the {m}?",
@@ -153,68 +156,45 @@ _SIDES_ZH = ("左", "右", "上", "下")
 _SIDE = ("Is the {s} on the {c}?", "Is the {s} at the {c} of the {m}?", "Is there {a} on the {c}?",
          "Do you find {a} at the {c}?", "Is a {s} on the {c} side of the {m}?")  # fmt: skip
 _SIDE_ZH = ("{n}在{c}边吗？", "{m}的{c}边有{n}吗？", "{n}是不是在{c}边？")
+_ANY = ("Are there any {n}?", "Is there {a} in the {m}?", "Do you see any {n}?",
+        "Does the {m} show {a}?", "Can you find any {n} there?")  # fmt: skip
+_ANY_ZH = ("有{n}吗？", "{m}里有没有{n}？", "你看到{n}了吗？", "{m}里出现{n}了吗？")
 
 
 def _judged(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
     """Questions whose answer follows from counts or places."""
     kinds = ((_MORE, _MORE_ZH), (_WHICH, _WHICH_ZH), (_EXACT, _EXACT_ZH), (_OVER, _OVER_ZH),
-             (_SIDE, _SIDE_ZH))  # fmt: skip
-    kind = rng.randrange(len(kinds))
+             (_SIDE, _SIDE_ZH), (_ANY, _ANY_ZH))  # fmt: skip
+    english, han = rng.choices(kinds, (3, 3, 5, 3, 3, 3))[0]
     n = rng.randint(1, 6)
     numbers = (*_COUNTS, *map(str, range(10)))
     word = rng.choice((str(n), _DIGITS_ZH[n])) if chinese else rng.choice(numbers[n::10])
-    side = rng.randrange(4)
-    if kinds[kind][0] is _SIDE:
-        word = (_SIDES_ZH if chinese else _SIDES)[side]
-    template = rng.choice(kinds[kind][1 if chinese else 0]).replace("{c}", word)
-    question = fill(rng, template, facts, ["image-1"], known=True)
+    if english is _SIDE:
+        word = rng.choice(_SIDES_ZH if chinese else _SIDES)
+    template = _not_held(rng, han if chinese else english).replace("{c}", word)
+    id_ = rng.choice(_PICTURES)
+    question = fill(rng, template, facts, [id_], known=True)
     asked = asked_nouns(question)
     scene = _scene(rng, facts, asked, chinese=chinese)
-    if kinds[kind][0] is _EXACT and rng.random() < 0.5:
-        places = _PLACES_ZH if chinese else _PLACES
-        scene[asked[0]] = rng.choices(places, k=n)
-    counts = [len(scene.get(name, ())) for name in asked]
-    said = tell_objects(scene, asked, chinese=chinese).rstrip(".。")
-    verdict = _verdict(kinds[kind][0], asked, counts, n, _on(scene, asked, word), chinese=chinese)
-    ending = f"，所以{verdict}。" if chinese else f", so {verdict}."
-    return question, say_objects("image-1", scene, asked, chinese=chinese), said + ending
+    if english is _EXACT and asked and rng.random() < 0.5:
+        scene[asked[0]] = rng.choices(_PLACES_ZH if chinese else _PLACES, k=n)
+    return Read(question, _found(rng, id_, scene, facts, chinese=chinese))
 
 
-def _on(scene: Mapping[str, Sequence[str]], asked: Sequence[str], side: str) -> bool:
-    return any(side in place for place in scene.get(asked[0], ()))
-
-
-def _verdict(
-    kind: Sequence[str],
-    asked: Sequence[str],
-    counts: Sequence[int],
-    n: int,
-    on: bool,
-    *,
-    chinese: bool,
-) -> str:
-    if kind is _WHICH:
-        if counts[0] == counts[-1]:
-            return "一样多" if chinese else "as many"
-        noun = noun_of(asked[0] if counts[0] > counts[-1] else asked[-1])
-        return f"{noun.name_zh}更多" if chinese else f"more {noun.plural}"
-    true = on
-    if kind is _MORE:
-        true = counts[0] > counts[-1]
-    elif kind in (_EXACT, _OVER):
-        true = counts[0] == n if kind is _EXACT else counts[0] > n
-    if chinese:
-        return "是的" if true else "不是"
-    return "yes" if true else "no"
+def _not_held(rng: random.Random, templates: Sequence[str]) -> str:
+    """A template that no question of the test has."""
+    return rng.choice([t for t in templates if template_of(t) not in held_templates()])
 
 
 # speech
 
 
-def _words(rng: random.Random, *, chinese: bool) -> list[str]:
+def _words(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> list[str]:
     share = rng.random()
     if share < 0.12:
         return []
+    if share < 0.2:
+        return [rng.choice(facts).name for _ in range(rng.randint(1, 5))]
     if share < 0.65:
         return rng.choices(_DIGITS, k=rng.randint(1, 7))
     if share < 0.75:
@@ -243,43 +223,42 @@ _N_WORDS_ZH = ("一共说了几个词？", "说了几个数字？")
 
 
 def _speech(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
-    words = _words(rng, chinese=chinese)
+    words = _words(rng, facts, chinese=chinese)
+    kind = rng.choices(("plain", "has", "edge", "count"), (5.5, 2.5, 1.2, 0.8))[0]
+    template = _ask_speech(rng, kind, words, chinese=chinese)
+    id_ = rng.choice(_SOUNDS)
+    question = fill(rng, template, facts, [id_], known=True)
     text = " ".join(words)
-    line = say_speech("audio-1", text, chinese=chinese)
-    kind = rng.choices(("plain", "has", "edge", "count"), (6, 1.5, 1.5, 1))[0]
-    if not words:
-        kind = "plain"
-    template, follows = _ask_speech(rng, kind, words, chinese=chinese)
-    question = fill(rng, template, facts, ["audio-1"], known=True)
-    if not words:
-        return question, line, "没有人说话。" if chinese else "Nobody speaks in it."
-    said = f"说的是：“{text}”" if chinese else f'It says: "{text}"'
-    if follows:
-        said += f"，所以{follows}" if chinese else f", so {follows}"
-    return question, line, said + ("。" if chinese else ".")
+
+    def told(whole: str) -> tuple[str, str]:
+        line = say_speech(id_, text, chinese=chinese, so=conclude_speech(whole, text))
+        return line, tell_speech(line, chinese=chinese)
+
+    return Read(question, told)
 
 
-def _ask_speech(
-    rng: random.Random, kind: str, words: Sequence[str], *, chinese: bool
-) -> tuple[str, str]:
-    """A question's template, and what follows from the words; "" where nothing does."""
+def tell_speech(line: str, *, chinese: bool) -> str:
+    """The answer from a line of `say_speech`: the words as they are, and what follows."""
+    if chinese:
+        told = line.split("：", 1)[1]
+        return f"说的是：{told}。" if told[0] == "“" else f"{told}。"
+    told = line.split(": ", 1)[1]
+    return f"It says: {told}." if told[0] == '"' else f"N{told[1:]}."
+
+
+def _ask_speech(rng: random.Random, kind: str, words: Sequence[str], *, chinese: bool) -> str:
+    """A question's template."""
     if kind == "has":
-        true = rng.random() < 0.5
-        asked = rng.choice(words if true else _DIGITS)
-        true = asked in words
-        template = rng.choice(_HAS_ZH if chinese else _HAS).replace("{c}", asked)
-        return template, ("是的" if true else "没有") if chinese else "yes" if true else "no"
+        true = bool(words) and rng.random() < 0.5
+        return _not_held(rng, _HAS_ZH if chinese else _HAS).replace(
+            "{c}", rng.choice(words if true else _DIGITS)
+        )
     if kind == "edge":
         edge = rng.choice(("first", "last"))
-        word = words[0 if edge == "first" else -1]
-        told = "第一个" if edge == "first" else "最后一个"
-        follows = f"{told}是“{word}”" if chinese else f'the {edge} is "{word}"'
-        return rng.choice((_EDGE_ZH if chinese else _EDGE)[edge]), follows
+        return _not_held(rng, (_EDGE_ZH if chinese else _EDGE)[edge])
     if kind == "count":
-        line = say_speech("", " ".join(words), chinese=chinese)
-        told = line.rsplit("（" if chinese else "(", 1)[1].rstrip("）)")
-        return rng.choice(_N_WORDS_ZH if chinese else _N_WORDS), told
-    return _plain_question(rng, "speech", chinese=chinese), ""
+        return _not_held(rng, _N_WORDS_ZH if chinese else _N_WORDS)
+    return draw_template(rng, "speech_zh" if chinese else "speech")
 
 
 # likeness and senses
@@ -302,8 +281,10 @@ def _likeness(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Re
     best = line.rsplit("：" if chinese else ": ", 1)[1].split(" ")[0]
     score = f"{scores[best]:.2f}"
     if chinese:
-        return question, line, f"和{query}最接近的是{best}（{score}）。"
-    return question, line, f"The closest to {query} is {best} ({score})."
+        said = f"和{query}最接近的是{best}（{score}）。"
+    else:
+        said = f"The closest to {query} is {best} ({score})."
+    return Read(question, lambda _: (line, said))
 
 
 _ALIKE = ("How similar are {i} and {j}?", "Are {i} and {j} alike?", "How alike are they?",
@@ -327,21 +308,22 @@ def _pair(rng: random.Random, facts: Sequence[Fact], ids: Sequence[str], *, chin
     high = score > rng.uniform(0.2, 0.7)
     line = say_pair(first, second, score, high=high, chinese=chinese)
     if chinese:
-        told = f"{first}和{second}的相似度是{score:.2f}，比较{'高' if high else '低'}。"
+        said = f"{first}和{second}的相似度是{score:.2f}（{'高' if high else '低'}）。"
     else:
         level = "high" if high else "low"
-        told = f"The similarity of {first} and {second} is {score:.2f}, which is {level}."
-    return question, line, told
+        said = f"The similarity of {first} and {second} is {score:.2f} ({level})."
+    return Read(question, lambda _: (line, said))
 
 
 def _senses(rng: random.Random, facts: Sequence[Fact], *, chinese: bool) -> Read:
-    template = draw_template(rng, "answer_zh" if chinese else "answer")
-    question = fill(rng, template, facts, ["image-1"], known=True)
-    fact = rng.choice(facts)
-    if chinese:
-        said = rng.choice((f"这是{fact.name_zh}。", f"我注意到{fact.name_zh}。", fact.use_zh))
+    """What a model senses, said as pocket says it; sometimes two things, or nothing known."""
+    n = rng.choices((0, 1, 2), (1, 6, 1))[0]
+    scene = Scene(tuple(rng.sample(list(facts), min(n, len(facts)))))
+    if rng.random() < 0.15:
+        question, said = exists_turn(rng, scene, facts, chinese)
     else:
-        said = rng.choice(
-            (f"This is {fact.phrase}.", f"I see {fact.phrase}.", f"It is {fact.phrase}.", fact.use)
-        )
-    return question, say_senses(said, chinese=chinese), said
+        question, said = what_turn(rng, scene, chinese)
+    if rng.random() < 0.5:
+        template = draw_template(rng, "answer_zh" if chinese else "answer")
+        question = fill(rng, template, facts, ["image-1"], known=True)
+    return Read(question, lambda _: (say_senses(said, chinese=chinese), said))

@@ -13,12 +13,10 @@ from transformers import PreTrainedTokenizerFast
 from ibllm_tools.routing import (
     EXPERTS,
     Route,
-    held_templates,
-    plain_messages,
     router_messages,
-    template_of,
 )
 from ibllm_tools.train.knowledge import Fact
+from ibllm_tools.train.route_plain import CHINESE_SHARE, draw_plain
 from ibllm_tools.train.route_results import draw_read
 from ibllm_tools.train.route_words import (
     draw_ids,
@@ -34,15 +32,12 @@ from ibllm_tools.train.tokenizer import encode_messages
 from ibllm_tools.train.tool_intents import Schema
 from ibllm_tools.train.tool_talk import ToolChat
 
-CHINESE_SHARE = 0.36
 _SHARES = {"answer": 1.2, "detector": 1.0, "speech": 1.0, "similarity": 1.0, "none": 1.7}
-_SEVERAL = 0.24
-_READ = 0.38
-_UNKNOWABLE = 0.05
+_SEVERAL = 0.28
+_READ = 0.42
+_PLAIN = 0.1
 _ALWAYS = {"detector": ("image",), "speech": ("audio",)}
 _OTHERS = ("image", "image", "image", "audio", "audio", "video", "shape", "depth", "thermal")
-_CANNOT = "I cannot tell that from the media."
-_CANNOT_ZH = "这从媒体里看不出来。"
 
 
 def route_tool() -> Schema:
@@ -72,8 +67,8 @@ def draw_route_chats(rng: random.Random, facts: Sequence[Fact], count: int) -> l
         share = rng.random()
         if share < _READ:
             chats.append(draw_read(rng, facts))
-        elif share < _READ + _UNKNOWABLE:
-            chats.append(_unknowable(rng, facts))
+        elif share < _READ + _PLAIN:
+            chats.append(draw_plain(rng, facts))
         else:
             chats.append(_routed(rng, facts, tool))
     return chats
@@ -143,21 +138,3 @@ def draw_held(rng: random.Random, experts: Sequence[str], template: str) -> list
         kinds.append(rng.choice(_OTHERS))
     least = 3 if "{k}" in template else 2 if "similarity" in experts or "{j}" in template else 1
     return draw_ids(rng, list(dict.fromkeys(kinds)), least)
-
-
-def _unknowable(rng: random.Random, facts: Sequence[Fact]) -> ToolChat:
-    """A question about media that no medium answers."""
-    chinese = rng.random() < CHINESE_SHARE
-    about = ("{m}", "{u}", "{i}", "the {s}", "这{n}", "{n}的主人", "{n}多少钱", "拍照")
-    templates = [
-        t
-        for t in phrases("none_zh" if chinese else "none")
-        if any(slot in t for slot in about)
-        and template_of(t) not in held_templates()
-        and t[-1] in "?？"
-        and "I " not in t
-        and "我" not in t
-    ]
-    question = put(rng, fill(rng, rng.choice(templates), facts, ["image-1"]), chinese=chinese)
-    said = {"role": "assistant", "content": _CANNOT_ZH if chinese else _CANNOT}
-    return ToolChat((*plain_messages(question), said))
