@@ -57,7 +57,7 @@ def test_objects_by_time_and_speech_reach_the_brain(looked):
     assert lines == [
         "detector, video-1: 2 dogs (left, middle)",
         "video-1: Objects by time: 0 s: 1 dog; 1 s: 2 dogs; 2 s: 1 boat.",
-        'speech, video-1: "low high" (2 words)',
+        'speech, video-1, 2 words: "low high"',
     ]
     report = state["report"]
     assert report["answer"] == state["messages"][-1].text == "It is so."
@@ -115,7 +115,7 @@ def test_of_speech_its_words_are_told_alone(tmp_path):
     brain, graph = make(tmp_path)
     spoken = Media.from_array(tones(["low", "middle"]), "audio", rate_hz=RATE_HZ)
     graph.invoke(say("What is said?", spoken))
-    told = 'What is said?\nResults:\nspeech, audio-1: "low middle" (2 words)'
+    told = 'What is said?\nResults:\nspeech, audio-1, 2 words: "low middle"'
     assert brain.seen[0][-1].text == told
 
 

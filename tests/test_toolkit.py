@@ -169,7 +169,7 @@ def test_detected_objects_are_counted_placed_and_drawn(tools):
 
 def test_speech_is_written_down_and_silence_is_told(tools):
     found = run(tools["transcribe_speech"], audio="audio-1")
-    assert found.content == 'speech, audio-1: "loud" (1 word)\nlanguage: en'
+    assert found.content == 'speech, audio-1, 1 word: "loud"\nlanguage: en'
     assert found.artifact["segments"][0]["end_s"] == pytest.approx(0.5)
     assert found.artifact["media"][0]["type"] == "image"
     assert (

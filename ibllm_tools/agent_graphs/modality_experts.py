@@ -13,7 +13,7 @@ LLM that answers; one that senses the media itself gets them as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -34,15 +34,20 @@ from ibllm_tools.media import MODALITIES, Audio, Image, Item, Modality, Video, l
 from ibllm_tools.routing import (
     answer_messages,
     as_langchain,
+    asked_kinds,
     asked_nouns,
+    conclude,
+    conclude_speech,
     is_chinese,
     say_objects,
     say_senses,
     say_speech,
+    shipped_adviser,
     with_results,
 )
+from ibllm_tools.routing.tool_texts import context_of, of_kinds
 from ibllm_tools.toolkit.experts import Experts, mono, places_in
-from ibllm_tools.toolkit.perceiving import context_of, frames_and_sound, seen_by_second
+from ibllm_tools.toolkit.perceiving import frames_and_sound, seen_by_second
 
 if TYPE_CHECKING:
     import os
@@ -179,41 +184,64 @@ class _Experts:
             return {"messages": [AIMessage(NO_MEDIA)]}
         question, perceived = _asked(state, records), state.get("perceived", "")
         facts = state.get("facts", {})
-        lines = [line for r in records for line in self._lines(r, facts.get(r["id"], {}), question)]
+        needed = self._needed(question, records)
+        found = [(r["id"], facts.get(r["id"], {})) for r in records]
+        lines = [line for id_, one in found for line in self._lines(id_, one, question, needed)]
+        if needed and lines:
+            perceived = ""
         said = self._answer(question, records, perceived, lines)
         tell_step("answer", said)
         report = {"answer": said, "perceived": perceived, "context": lines, "facts": facts}
         return {"messages": [AIMessage(said)], "report": report}
 
+    def _needed(self, question: str, records: Sequence[Attachment]) -> set[str]:
+        """The experts that a question is about alone; empty where it is about everything.
+
+        A small model words every line that it reads, so it reads those that are asked for.
+        """
+        if not self._brain.is_own:
+            return set()
+        advised: set[str] = set(shipped_adviser().advise(question, [r["id"] for r in records])[0])
+        return advised if advised <= {"detector", "speech"} else set()
+
     def _answer(
         self, question: str, records: Sequence[Attachment], perceived: str, lines: Sequence[str]
     ) -> str:
-        if not perceived:
-            told = [with_results(question, lines), *self._brain.media(records)]
-            return self._brain.model.invoke([HumanMessage(told)]).text
         if self._brain.is_own and not lines:
             return perceived
+        if not perceived and not self._brain.is_own:
+            told = [with_results(question, lines), *self._brain.media(records)]
+            return self._brain.model.invoke([HumanMessage(told)]).text
         # What speech sounds like adds nothing to its words.
-        sensed = [] if _only_speech(records, lines) else [perceived]
+        sensed = [] if not perceived or _only_speech(records, lines) else [perceived]
         told = [*(say_senses(said, chinese=is_chinese(question)) for said in sensed), *lines]
         asked = as_langchain(answer_messages(question, told))
         return self._brain.model.invoke(asked).text
 
-    def _lines(self, record: Attachment, found: dict[str, Any], question: str) -> list[str]:
-        """What experts found in one medium, as pocket was taught it and any LLM reads it."""
+    def _lines(
+        self, id_: str, found: dict[str, Any], question: str, needed: Collection[str]
+    ) -> list[str]:
+        """What experts found in one medium, as pocket was taught it and any LLM reads it.
+
+        That nothing was found is told where the expert is needed.
+        """
         lines, chinese = [], is_chinese(question)
         boxes = [Detections.model_validate(one) for one in found.get("boxes", ())]
         busiest = max(boxes, key=lambda one: len(one.detections), default=None)
-        if busiest is not None and busiest.detections:
-            asked = asked_nouns(question, self._experts.detector().classes())
-            places = places_in(busiest, chinese=chinese)
-            lines.append(say_objects(record["id"], places, asked, chinese=chinese))
+        if busiest is not None and ("detector" in needed if needed else busiest.detections):
+            classes = self._experts.detector().classes()
+            asked, places = asked_nouns(question, classes), places_in(busiest, chinese=chinese)
+            so = conclude(question, places, classes)
+            places = of_kinds(places, asked_kinds(question), asked)
+            lines.append(say_objects(id_, places, asked, chinese=chinese, so=so))
         by_time = context_of({"seen": found.get("seen", [])}) if "duration_s" in found else ""
         if by_time and not self._brain.is_own:
-            lines.append(f"{record['id']}: {by_time}")
-        transcript = found.get("transcript", {})
-        if transcript.get("is_speech"):
-            lines.append(say_speech(record["id"], transcript["text"], chinese=chinese))
+            lines.append(f"{id_}: {by_time}")
+        heard = found.get("transcript")
+        if heard is not None and ("speech" in needed if needed else heard["is_speech"]):
+            text = heard["text"] if heard["is_speech"] else ""
+            so = conclude_speech(question, text)
+            lines.append(say_speech(id_, text, chinese=chinese, so=so))
         return lines
 
     def draw(self, state: ExpertState) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from ibllm_tools.media import Audio, Image, Media, Video
-from ibllm_tools.routing import asked_nouns, is_chinese, place_of, say_objects, say_speech
+from ibllm_tools.routing import asked_kinds, asked_nouns, conclude, conclude_speech, is_chinese
+from ibllm_tools.routing.tool_texts import Thing, objects_text, places_of, speech_text
 from ibllm_tools.toolkit.access import Access, Result, make_tool, question_in, told_to_the_model
 from ibllm_tools.toolkit.schemas import DetectArgs, TranscribeArgs
 
@@ -31,7 +32,6 @@ TRANSCRIBE = (
     "times in seconds. Do not use it to tell what a noise is; music and noises have no words."
 )
 DIGITS_ONLY = "It knows spoken English digits only, and makes digits of any other speech."
-_MAX_LISTED = 30
 
 
 class Experts:
@@ -117,14 +117,13 @@ class ExpertTools:
             assert isinstance(item, Image)
             detector, question = self._experts.detector(), question_in(runtime)
             found = detector.detect(item.pixels, labels or None, threshold)
-            asked = labels or asked_nouns(question, detector.classes() or found.counts())
             artifact: dict[str, Any] = {"id": record["id"], **found.model_dump()}
             if found.detections:
                 from ibllm_tools.experts import draw_detections
 
                 drawn = draw_detections(item.pixels, found)
                 artifact["media"] = [_png(drawn, f"objects in {record['id']}.png")]
-            told = tell_found(found, record["id"], asked, chinese=is_chinese(question))
+            told = _found(found, record["id"], question, labels or (), detector.classes())
             return told, artifact
 
     def transcribe_speech(
@@ -149,8 +148,7 @@ class ExpertTools:
 
                 drawn = draw_transcript(samples, sound.rate_hz, found)
                 artifact["media"] = [_png(drawn, f"words of {record['id']}.png")]
-            chinese = is_chinese(question_in(runtime))
-            return tell_said(found, record["id"], chinese=chinese), artifact
+            return _said(found, record["id"], question_in(runtime)), artifact
 
 
 def mono(sound: Audio) -> NDArray[np.float32]:
@@ -172,51 +170,37 @@ def _checkpoint(given: str | bool) -> str | None:
     return given if isinstance(given, str) else None
 
 
+def things_in(found: Detections) -> list[Thing]:
+    """What a detector found, as texts tell it."""
+    return [(thing.label, thing.score, thing.box) for thing in found.detections]
+
+
 def places_in(found: Detections, *, chinese: bool) -> dict[str, list[str]]:
     """Where each thing is, from left to right."""
-    places: dict[str, list[str]] = {}
-    ordered = sorted(found.detections, key=lambda thing: thing.box[0] + thing.box[2])
-    for label in found.counts():
-        places[label] = [
-            place_of(thing.box, found.width_px, found.height_px, chinese=chinese)
-            for thing in ordered
-            if thing.label == label
-        ]
-    return places
+    return places_of(things_in(found), (found.width_px, found.height_px), chinese=chinese)
 
 
-def tell_found(
-    found: Detections, id_: str, asked: Sequence[str] = (), *, chinese: bool = False
+def _found(
+    found: Detections,
+    id_: str,
+    question: str,
+    labels: Sequence[str],
+    classes: Sequence[str] | None,
 ) -> str:
-    """Tell an LLM what is in a picture: a line that it can repeat, and the boxes.
-
-    Args:
-        found: By the detector.
-        id_: Of the picture.
-        asked: Things that were asked about; the first line is about these alone.
-        chinese: The language of the first line.
-    """
-    told = say_objects(id_, places_in(found, chinese=chinese), asked, chinese=chinese)
-    if not found.detections:
-        return told
-    boxes = [
-        f"{thing.label} {thing.score:.2f} ({', '.join(f'{edge:.0f}' for edge in thing.box)})"
-        for thing in found.detections[:_MAX_LISTED]
-    ]
-    size = f"{found.width_px} x {found.height_px}"
-    return f"{told}\nboxes (pixels of {size}): {'; '.join(boxes)}"
+    """Tell what was found, by the words of the question unless the LLM has given labels."""
+    chinese = is_chinese(question)
+    asked = labels or asked_nouns(question, classes or found.counts())
+    so = "" if labels else conclude(question, places_in(found, chinese=chinese), classes)
+    kinds = [] if labels else asked_kinds(question)
+    size = (found.width_px, found.height_px)
+    return objects_text(id_, things_in(found), size, asked, kinds=kinds, chinese=chinese, so=so)
 
 
-def tell_said(found: Transcript, id_: str, *, chinese: bool = False) -> str:
-    """Tell an LLM what is said in a recording: a line that it can repeat, and the times."""
-    told = say_speech(id_, found.text if found.is_speech else "", chinese=chinese)
-    if not found.is_speech:
-        return told
-    lines = [f"language: {found.language}"] if found.language else []
-    if len(found.segments) > 1:
-        parts = found.segments[:_MAX_LISTED]
-        lines += [f"{part.start_s:.1f}-{part.end_s:.1f} s: {part.text}" for part in parts]
-    return "\n".join([told, *lines])
+def _said(found: Transcript, id_: str, question: str) -> str:
+    text = found.text if found.is_speech else ""
+    parts = [(part.start_s, part.end_s, part.text) for part in found.segments]
+    chinese, so = is_chinese(question), conclude_speech(question, text)
+    return speech_text(id_, text, found.language, parts, chinese=chinese, so=so)
 
 
 def _png(picture: PilImage.Image, name: str) -> Media:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -16,7 +15,8 @@ from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.embeddings import ImageBindEmbeddings
 from ibllm_tools.errors import IbllmError
 from ibllm_tools.media import Media
-from ibllm_tools.routing import is_chinese, say_likeness
+from ibllm_tools.routing import is_chinese
+from ibllm_tools.routing.tool_texts import likeness_text
 from ibllm_tools.toolkit.access import (
     Access,
     Held,
@@ -86,7 +86,7 @@ class Likeness:
             results = self._compare(held, record, media, query)[:k]
             told = record["id"] if record is not None else f'"{query}"'
             chinese = is_chinese(question_in(runtime))
-            return tell_likeness(told, results, chinese=chinese), {"results": results}
+            return likeness_text(told, results, chinese=chinese), {"results": results}
 
     def embed_media(
         self,
@@ -149,23 +149,6 @@ class Likeness:
             if len(self._kept) > _N_KEPT:
                 self._kept.popitem(last=False)
         return vector
-
-
-def tell_likeness(query: str, results: Sequence[dict[str, Any]], *, chinese: bool = False) -> str:
-    """Tell an LLM how alike attachments are: a line that it can repeat, and their names.
-
-    Args:
-        query: An id, or words in quotation marks.
-        results: `{"id", "score", "name"}`; the score is None where there is none.
-        chinese: The language of the first line.
-    """
-    scores = {r["id"]: r["score"] for r in results if r["score"] is not None}
-    names = [f"{r['id']} {r['name']}" for r in results if r.get("name")]
-    lines = [say_likeness(query, scores, chinese=chinese)] if scores else []
-    lines += [f"names: {', '.join(names)}"] if names else []
-    return "\n".join(
-        [*lines, *(f"{r['id']}: cannot be compared" for r in results if r["score"] is None)]
-    )
 
 
 def _source(document: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 
 from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.media import Media, Video
-from ibllm_tools.routing import noun_of
+from ibllm_tools.routing.tool_texts import context_of, video_text
 from ibllm_tools.toolkit.access import Access, Result, make_tool, told_to_the_model
 from ibllm_tools.toolkit.experts import Experts, mono
 from ibllm_tools.toolkit.schemas import PerceiveArgs, VideoArgs
@@ -92,9 +92,8 @@ class Perceiving:
             context = context_of(facts)
             asked = f"{question}\n{context}" if context else question
             answer = self._chat.invoke([HumanMessage([asked, *frames_and_sound(media, item)])])
-            told = [f"{record['id']} lasts {item.duration_s:.1f} s.", answer.text, context]
             artifact = {"id": record["id"], "answer": answer.text, **facts}
-            return "\n".join(filter(None, told)), artifact
+            return video_text(record["id"], item.duration_s, answer.text, facts), artifact
 
     def _question(
         self,
@@ -158,24 +157,3 @@ def seen_by_second(
         }
         for start, end in spans
     ]
-
-
-def context_of(facts: dict[str, Any]) -> str:
-    """What the experts found, in words."""
-    lines = []
-    seen = [entry for entry in facts.get("seen", ()) if entry["objects"]]
-    if seen:
-        told = [f"{entry['start_s']:g} s: {_counted(entry['objects'])}" for entry in seen]
-        lines.append(f"Objects by time: {'; '.join(told)}.")
-    transcript = facts.get("transcript")
-    if transcript is not None and transcript["is_speech"]:
-        lines.append(f'Speech: "{transcript["text"]}"')
-    return "\n".join(lines)
-
-
-def _counted(objects: dict[str, int]) -> str:
-    nouns = {label: noun_of(label) for label in objects}
-    return ", ".join(
-        f"{n} {nouns[label].name if n == 1 else nouns[label].plural}"
-        for label, n in objects.items()
-    )
