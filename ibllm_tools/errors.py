@@ -66,5 +66,6 @@ class MissingExtraError(IbllmError, ImportError):
     def __init__(self, package: str, extra: str) -> None:
         """Name the missing `package` and the `extra` that brings it."""
         super().__init__(
-            f"{package} is not installed, and this needs it; run `pip install ibllm-tools[{extra}]`"
+            f"{package} is not installed, and this needs it; "
+            f"run `pip install 'ibllm-tools[{extra}]'`"
         )

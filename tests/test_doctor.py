@@ -92,6 +92,31 @@ def test_in_a_folder_of_sources_extras_are_those_of_the_project():
     assert "AGPL-3.0" in found["detect"]["note"]
 
 
+def test_a_model_that_is_not_here_is_not_called_whole():
+    done = doctor("--model", "someone/a-model")
+    assert done.exit_code == 0
+    assert "weights      not here" in done.stdout
+    assert "everything but the weights is here" in done.stdout
+
+
+def test_a_torchvision_of_another_build_is_a_problem(tmp_path, monkeypatch):
+    def put(name, version):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"
+        )
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    put("torch", "2.13.0+cpu")
+    put("torchvision", "0.29.1")
+    (problem,) = examine()["problems"]
+    assert problem.endswith("run `pip uninstall torchvision`")
+    shutil.rmtree(tmp_path / "torchvision-0.29.1.dist-info")
+    put("torchvision", "0.29.1+cpu")
+    assert examine()["problems"] == []
+
+
 def test_limits_devices_and_programs_are_told():
     report = examine()
     assert report["limits"]["max_bytes"] == MediaPolicy().max_bytes

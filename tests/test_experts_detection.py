@@ -309,5 +309,5 @@ def test_boxes_of_nan_are_a_model_error():
 
 @pytest.mark.skipif(find_spec("ultralytics") is not None, reason="ultralytics is installed here")
 def test_yolo_without_its_extra_says_how_to_get_it():
-    with pytest.raises(MissingExtraError, match=r"pip install ibllm-tools\[detect\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'ibllm-tools\[detect\]'"):
         open_detector("yolo11n.pt")

@@ -265,5 +265,5 @@ def test_tokens_become_words():
 @pytest.mark.skipif(find_spec("whisper") is not None, reason="openai-whisper is installed here")
 @pytest.mark.parametrize("name", ["tiny.en", "some.pt"])
 def test_openai_whisper_without_its_extra_says_how_to_get_it(name):
-    with pytest.raises(MissingExtraError, match=r"pip install ibllm-tools\[speech\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'ibllm-tools\[speech\]'"):
         open_recognizer(name)

@@ -46,9 +46,12 @@ def _base(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "packages", ", ".join(f"{name} {v or '(missing)'}" for name, v in versions.items())
     model = report["model"]
     yield "model", f"{model['name']}: {model['folder'] or model.get('note', 'not found')}"
-    n_bytes, n_values = sum(model["files"].values()), sum(model["values"].values())
-    yield "weights", f"{len(model['files'])} files, {_mib(n_bytes)}, {n_values:,} values"
-    yield "trunks", ", ".join(model["trunks"]) or "none here"
+    if model["files"]:
+        n_bytes, n_values = sum(model["files"].values()), sum(model["values"].values())
+        yield "weights", f"{len(model['files'])} files, {_mib(n_bytes)}, {n_values:,} values"
+        yield "trunks", ", ".join(model["trunks"]) or "none here"
+    else:
+        yield "weights", "not here"
 
 
 def _machine(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -56,8 +59,10 @@ def _machine(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         used = " (used)" if place == 0 and len(report["devices"]) > 1 else ""
         memory = f"{_mib(device['free'])} free of {_mib(device['total'])}"
         yield "device", f"{device['device']}{used}: {device['name']}; {memory}"
-    needed, free = report["memory"]["needed"], report["memory"]["free"]
-    yield "memory", f"about {_mib(needed)} needed beside Python's own, {_mib(free)} free"
+    free, needed = _mib(report["memory"]["free"]), "not known what the model needs"
+    if report["model"]["files"]:
+        needed = f"about {_mib(report['memory']['needed'])} needed beside Python's own"
+    yield "memory", f"{needed}, {free} free"
 
 
 def _experts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -107,7 +112,10 @@ def _result(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for problem in report["problems"]:
         yield "problem", problem
     if not report["problems"]:
-        yield "result", "everything that this model needs is here"
+        here = "everything that this model needs is here"
+        if not report["model"]["files"] and "answer" not in trial:
+            here = "everything but the weights is here; --try fetches them and asks the model"
+        yield "result", here
 
 
 def _mib(n_bytes: int | None) -> str:

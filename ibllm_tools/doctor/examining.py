@@ -32,6 +32,7 @@ def examine(model: str = "pocket") -> Report:
     problems: list[str] = []
     required = packages.required()
     problems += [_misfit(name, found) for name, found in required.items() if not found["fits"]]
+    problems += [clash] if (clash := packages.conflict()) else []
     has_torch = required.get("torch", {}).get("version") is not None
     devices = machine.devices() if has_torch else []
     measured = weights.of_model(model, problems)

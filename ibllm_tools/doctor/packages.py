@@ -12,7 +12,10 @@ import ibllm_tools
 
 PACKAGE = "ibllm-tools"
 _SOURCE = Path(ibllm_tools.__file__).parent.parent / "pyproject.toml"
-_AGPL = {"detect": "brings ultralytics, which is AGPL-3.0, and so is a service built with it"}
+_NOTES = {
+    "detect": "brings ultralytics, which is AGPL-3.0, and so is a service built with it; and "
+    "torchvision: beside a CPU build of torch, install it into another environment"
+}
 
 
 def required() -> dict[str, dict[str, Any]]:
@@ -31,6 +34,18 @@ def required() -> dict[str, dict[str, Any]]:
     return found
 
 
+def conflict() -> str | None:
+    """A torchvision of another build than torch, which breaks transformers; None without."""
+    try:
+        builds = {name: metadata.version(name) for name in ("torch", "torchvision")}
+    except metadata.PackageNotFoundError:
+        return None
+    if len({version.partition("+")[2] for version in builds.values()}) == 1:
+        return None
+    found = " beside ".join(f"{name} {builds[name]}" for name in ("torchvision", "torch"))
+    return f"found {found}, which breaks transformers; run `pip uninstall torchvision`"
+
+
 def extras() -> dict[str, dict[str, Any]]:
     """For each extra: what is `missing` of it, the `command` that adds it, and a `note`."""
     from packaging.requirements import Requirement
@@ -46,7 +61,7 @@ def extras() -> dict[str, dict[str, Any]]:
         extra: {
             "missing": sorted({w.name for w in _all(extra, direct) if not _compared(w)["fits"]}),
             "command": f"pip install '{PACKAGE}[{extra}]'",
-            **({"note": _AGPL[extra]} if extra in _AGPL else {}),
+            **({"note": _NOTES[extra]} if extra in _NOTES else {}),
         }
         for extra in direct
     }
