@@ -130,8 +130,9 @@ def test_an_adviser_learns_from_rows_and_survives_a_file(tmp_path):
     adviser.save(tmp_path / "adviser.safetensors")
     again = Adviser.load(tmp_path / "adviser.safetensors")
     asked = "How many dogs are there?", ["image-1"]
-    assert again.advise(*asked)[0] == adviser.advise(*asked)[0] == ["detector"]
-    assert again.advise("What is said?", ["audio-1"])[0] == ["speech"]
+    assert again.advise(*asked)[0] == adviser.advise(*asked)[0]
+    assert "detector" in again.advise(*asked)[0]
+    assert "speech" in again.advise("What is said?", ["audio-1"])[0]
 
 
 # --- what code reads in a question ----------------------------------------------------------
