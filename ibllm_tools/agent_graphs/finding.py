@@ -18,10 +18,10 @@ from ibllm_tools.routing import (
     conclude_speech,
     is_chinese,
     known_nouns,
-    noun_of,
     say_objects,
     say_speech,
 )
+from ibllm_tools.routing.tool_texts import of_kinds
 from ibllm_tools.toolkit.experts import mono, places_in
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Finder:
         found = max(looked, key=lambda one: len(one.detections))
         chinese = is_chinese(question)
         asked = asked_nouns(question, classes or labels)
-        places = _of_kinds(places_in(found, chinese=chinese), asked_kinds(question), asked)
+        places = of_kinds(places_in(found, chinese=chinese), asked_kinds(question), asked)
         so = conclude(question, places, classes or labels)
         line = say_objects(record["id"], places, asked, chinese=chinese, so=so)
         return line, found.model_dump(mode="json")
@@ -136,12 +136,3 @@ def _nouns(question: str) -> list[str]:
     others = [m.label for m in find_mentions(question, None) if not is_chinese(m.label)]
     kept = [label for label in others if not asked_nouns(label)]
     return [*known, *kept] or list(known_nouns())
-
-
-def _of_kinds(
-    places: dict[str, list[str]], kinds: Sequence[str], asked: Sequence[str]
-) -> dict[str, list[str]]:
-    """Only things of the kinds that a question is about, where it names no thing itself."""
-    if not kinds or asked:
-        return places
-    return {name: held for name, held in places.items() if noun_of(name).kind in kinds}
