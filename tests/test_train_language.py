@@ -36,7 +36,7 @@ from ibllm_tools.train.tool_words import is_held
 LINES = ["Show me the dog.", "这是一只狗。", 'open the file "notes"', "weather report forecast"] * 3
 SIZES = LanguageSizes(
     vocab_size=420, width=96, hidden=64, n_layers=5, n_heads=3, n_context=512,
-    n_talks=12, n_facts=8, n_captions=2, n_instructions=2, n_tools=16, n_routes=12,
+    n_talks=12, n_facts=8, n_captions=2, n_instructions=2, n_tools=16, n_routes=12, n_results=12,
     batch_tokens=960,
 )  # fmt: skip
 

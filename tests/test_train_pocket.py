@@ -98,6 +98,7 @@ def tiny_options(**changes) -> PocketOptions:
     language = LanguageSizes(
         vocab_size=500, width=32, hidden=64, n_layers=2, n_heads=2,
         n_talks=40, n_facts=20, n_captions=4, n_instructions=2, n_tools=60, n_routes=12,
+        n_results=12,
     )  # fmt: skip
     names = [f.name for f in dataclasses.fields(PocketSchedules)]
     options = PocketOptions(

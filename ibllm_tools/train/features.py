@@ -50,7 +50,7 @@ class FeatureNoise:
     gap: float = 0.2
     gap_spread: float = 0.7
     gap_stray: float = 0.2
-    blended: float = 0.7
+    blended: float = 0.55
 
 
 class FeatureSource:

@@ -25,6 +25,7 @@ from ibllm_tools.train.induction import ROPE_THETA, build_in_heads
 from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import draw_note_drill, encode_noted
+from ibllm_tools.train.result_talk import draw_result_chats, encode_results
 from ibllm_tools.train.route_talk import draw_route_chats
 from ibllm_tools.train.talk import Scene, Turn, blind_talk, knowledge_talk, small_talk_turn, talk
 from ibllm_tools.train.text_batches import Batch, Row, make_batches, pad_rows, weighted_loss
@@ -86,6 +87,7 @@ class LanguageSizes:
     n_instructions: int = 6_000
     n_tools: int = 44_000
     n_routes: int = 16_000
+    n_results: int = 9_000
     batch_tokens: int = 1920
 
 
@@ -181,19 +183,23 @@ def is_allowed(text: str) -> bool:
 
 @dataclass(frozen=True)
 class LanguageText:
-    """All text of the pretraining: conversations, some with tools or routes, and captions."""
+    """All text of the pretraining: conversations, some with tools or routes, and captions.
+
+    Results are conversations of which only the answer from a tool's result is learned.
+    """
 
     talks: list[tuple[list[Turn], Scene]]
     general: list[list[Turn]]
     tools: list[ToolChat]
     routes: list[ToolChat]
+    results: list[ToolChat]
     captions: list[str]
 
     def lines(self) -> list[str]:
         """Everything as plain lines; tools weigh little, since their words are made up."""
         talks = [turns for turns, _ in self.talks] + self.general
         lines = [text for turns in talks for turn in turns for text in turn]
-        shown = self.tools[: len(self.tools) // 4] + self.routes[: len(self.routes) // 4]
+        shown = [c for kind in (self.tools, self.routes, self.results) for c in kind[::4]]
         lines += ["".join(text for text, _ in render_chat(c.messages, c.tools)) for c in shown]
         return lines + self.captions
 
@@ -210,17 +216,21 @@ def draw_text(
     knowledge = draw_knowledge(rng, facts, sizes.n_facts)
     instructions = pick_instructions(rng, text, sizes.n_instructions)
     plain = knowledge + instructions
-    tools = draw_tool_chats(rng, sizes.n_tools, plain)
-    tools = [
-        arrange_tools(rng, c, ranker) for c in tools if is_allowed(dump_json([c.messages, c.tools]))
-    ]
-    routes = [
-        arrange_tools(rng, c, ranker)
-        for c in draw_route_chats(rng, facts, sizes.n_routes)
-        if is_allowed(dump_json(c.messages))
-    ]
+    chats = (
+        draw_tool_chats(rng, sizes.n_tools, plain),
+        draw_route_chats(rng, facts, sizes.n_routes),
+        draw_result_chats(rng, facts, sizes.n_results),
+    )
+    tools, routes, results = (
+        [
+            arrange_tools(rng, c, ranker)
+            for c in drawn
+            if is_allowed(dump_json([c.messages, c.tools]))
+        ]
+        for drawn in chats
+    )
     captions = [c for c in pick_captions(rng, text, sizes.n_captions) if is_allowed(c)]
-    return LanguageText(talks, knowledge + instructions, tools, routes, captions)
+    return LanguageText(talks, knowledge + instructions, tools, routes, results, captions)
 
 
 def pool_batches(
@@ -243,6 +253,7 @@ def pool_batches(
         "captions": [Row(ids, [True] * len(ids)) for ids in caption_ids],
         "tools": [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in text.tools],
         "routes": encode_routes(tokenizer, text.routes),
+        "results": encode_results(tokenizer, text.results),
     }
     return {
         kind: make_batches(mine, tokenizer.pad_token_id, sizes.batch_tokens)
@@ -266,12 +277,12 @@ def mixture(share: float) -> dict[str, float]:
         }  # fmt: skip
     if share < 0.5:
         return {
-            "drills": 0.15, "notes": 0.08, "tools": 0.41, "routes": 0.04, "talks": 0.2,
-            "general": 0.1, "captions": 0.02,
+            "drills": 0.15, "notes": 0.08, "tools": 0.38, "routes": 0.04, "results": 0.04,
+            "talks": 0.19, "general": 0.1, "captions": 0.02,
         }  # fmt: skip
     return {
-        "drills": 0.06, "notes": 0.06, "tools": 0.36, "routes": 0.16, "talks": 0.23,
-        "general": 0.12, "captions": 0.01,
+        "drills": 0.06, "notes": 0.06, "tools": 0.33, "routes": 0.14, "results": 0.09,
+        "talks": 0.2, "general": 0.11, "captions": 0.01,
     }  # fmt: skip
 
 

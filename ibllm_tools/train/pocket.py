@@ -323,7 +323,7 @@ def tune_senses(
     talks = draw_shown_rows(rng, pack.facts, shown, tokenizer, options.n_talks, ranker)
     tune(run, "bind", options.schedules.bind, model, source, talks, tokenizer)
     talks += draw_changing_rows(rng, pack.facts, shown, tokenizer, options.n_talks // 8)
-    bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare, ranker)
+    bare = draw_bare_rows(rng, pack.facts, pack.text, tokenizer, options.n_bare, ranker, shown)
     tune(run, "instruct", options.schedules.instruct, model, source, talks + bare, tokenizer)
 
 

@@ -25,7 +25,7 @@ from ibllm_tools.train.knowledge import Fact
 from ibllm_tools.train.language import draw_knowledge, pick_instructions
 from ibllm_tools.train.loop import Run
 from ibllm_tools.train.tool_intents import Intent
-from ibllm_tools.train.tool_talk import draw_plain_turn
+from ibllm_tools.train.tool_plain import draw_plain_turn
 from ibllm_tools.train.tool_wishes import any_intent
 from ibllm_tools.train.tool_words import World
 

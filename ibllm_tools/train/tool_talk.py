@@ -19,6 +19,7 @@ from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import dump_json, encode_messages
 from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
 from ibllm_tools.train.tool_pairs import draw_pair, pair_intent
+from ibllm_tools.train.tool_plain import Turn, draw_plain_test, draw_plain_turn
 from ibllm_tools.train.tool_results import draw_result
 from ibllm_tools.train.tool_wishes import (
     any_intent,
@@ -27,9 +28,7 @@ from ibllm_tools.train.tool_wishes import (
     number_intent,
     record_intent,
 )
-from ibllm_tools.train.tool_words import World, any_word, item, person
-
-Turn = tuple[str, str]
+from ibllm_tools.train.tool_words import World, any_word
 
 
 @dataclass(frozen=True)
@@ -71,29 +70,6 @@ _SYSTEM_PROMPTS = (
 )  # fmt: skip
 _NO_TOOL = ("I have no tool for that.", "None of my tools can do that.")
 _NO_TOOL_ZH = ("我没有合适的工具。", "我的工具做不到这一点。")
-_PLAIN: tuple[Turn, ...] = (
-    ("Hi!", "Hi! How can I help you?"), ("Good morning", "Good morning! How can I help you?"),
-    ("Thank you very much.", "You are welcome."), ("That is all, bye.", "Goodbye!"),
-    ("Are you there?", "Yes, I am here."), ("You are great.", "Thank you!"),
-    ("What is two plus two?", "Two plus two is four."),
-    ("I am tired.", "You should rest a little."),
-    ("早上好", "早上好！有什么可以帮你？"), ("谢谢你", "不客气。"), ("再见", "再见！"),
-    ("你会做什么？", "我能回答问题，也能使用工具。"), ("I like music.", "Music is nice."),
-    ("My name is {p}.", "Nice to meet you, {p}."), ("I am {p}.", "Hello, {p}!"),
-    ("Write a line about a {w}.", "The {w} is quiet, the day is long."),
-    ("Say {w}.", "{w}"), ("Repeat after me: {w}", "{w}"), ("I have a {w}.", "That is a nice {w}."),
-    ("我有一个{w}。", "你的{w}真不错。"), ("Do you like the {w}?", "Yes, I like the {w}."),
-    ("Who are you?", "I am Pocket, a very small model."),
-    ("Why is the sky blue?", "Air scatters blue light most."),
-)  # fmt: skip
-_PLAIN_TEST: tuple[str, ...] = (
-    "Hello there!", "How are you today?", "Thanks a lot!", "What is your name?", "See you later.",
-    "Tell me a short story about a {w}.", "Write a short poem about a {w}.", "What is a {w}?",
-    "I feel happy about my {w}.", "My friend is called {p}.", "What kind of thing is a dog?",
-    "Where can you find a boat?", "What sound does a cat make?", "你好！", "你叫什么名字？",
-    "狗会发出什么声音？", "Are you a person?", "Is a train a vehicle?", "What is a piano used for?",
-    "讲一个关于鱼的小故事。", "I love my {w}, it is very old.", "Who made you?",
-)  # fmt: skip
 
 
 def draw_tool_chats(
@@ -131,8 +107,9 @@ def draw_tool_rows(
     return [Row(*encode_messages(tokenizer, c.messages, c.tools)) for c in chats]
 
 
-UNRANKED, MISJUDGED = 0.01, 0.05
-"""Shares of rows whose tools lie in any order without marks, or have one mark that is wrong."""
+UNRANKED, MISJUDGED, MISJUDGED_PLAIN = 0.01, 0.05, 0.02
+"""Shares of rows whose tools lie in any order without marks, or have one mark that is wrong: where
+a tool is called, and where none is."""
 
 
 def arrange_tools(rng: random.Random, chat: ToolChat, ranker: ToolRanker | None) -> ToolChat:
@@ -146,7 +123,7 @@ def arrange_tools(rng: random.Random, chat: ToolChat, ranker: ToolRanker | None)
     calls = [i for i, m in enumerate(chat.messages) if m.get("tool_calls")]
     asked = chat.messages[: calls[-1]] if calls else chat.messages
     tools = [dict(tool) for tool in ranker.arrange(asked, chat.tools)]
-    if rng.random() < MISJUDGED:
+    if rng.random() < (MISJUDGED if calls else MISJUDGED_PLAIN):
         i = rng.randrange(min(2, len(tools)))
         tools[i][FITS] = not tools[i][FITS]
     return replace(chat, tools=tuple(tools))
@@ -279,14 +256,6 @@ def _plain_row(world: World, plain: Sequence[Sequence[Turn]]) -> ToolChat:
     return ToolChat(tuple(messages), tools)
 
 
-def draw_plain_turn(world: World) -> Turn:
-    """Draw small talk that needs no tool."""
-    question, answer = world.rng.choice(_PLAIN)
-    word = item(world, chinese="我" in question)
-    name = person(world, chinese=False)
-    return tuple(t.replace("{w}", word).replace("{p}", name) for t in (question, answer))  # type: ignore[return-value]
-
-
 _JSON = (
     "Return the result as a JSON with {k} keys.", "Answer as JSON with the keys {k}.",
     "Respond only with a JSON object that has {k}.", "Give me JSON: {k}.", "Use JSON ({k}).",
@@ -335,22 +304,26 @@ def _unserved_row(world: World) -> ToolChat:
     return ToolChat(tuple(messages), tuple(tools))
 
 
+_LEADS = (
+    "Please help me. ", "Hi! ", "OK, next. ", "I have a question. ", "Quick one: ", "你好，",
+    "Hello, ", "Excuse me. ", "One more thing: ", "And now: ", "My boss asks: ",
+    "I am in a hurry. ",
+    "For my trip: ", "Just curious. ", "Sorry to disturb you. ", "请问，", "另外，", "对了，",
+)  # fmt: skip
+_TAILS = (
+    " Thanks!", " Use the tool.", " Please.", " Use a tool if needed.", " It is urgent.",
+    " I need it today.", " My friend wants to know.", " Be quick.", " Thank you.", " If you can.",
+    " That is all.", " I am waiting.", " Do not guess.", "谢谢！", "请快一点。", "麻烦你了。",
+)  # fmt: skip
+
+
 def _dress(world: World, question: str) -> str:
     """Sometimes say more than the wish."""
     rng = world.rng
     share = rng.random()
     if world.test or share < 0.7 or "[" in question:
         return question
-    lead = (
-        "Please help me. ",
-        "Hi! ",
-        "OK, next. ",
-        "I have a question. ",
-        "Quick one: ",
-        "你好，",
-    )
-    tail = (" Thanks!", " Use the tool.", " Please.", " Use a tool if needed.", " It is urgent.")
-    return rng.choice(lead) + question if share < 0.85 else question + rng.choice(tail)
+    return rng.choice(_LEADS) + question if share < 0.85 else question + rng.choice(_TAILS)
 
 
 def test_cases(task: str, n: int, seed: int) -> list[ToolCase]:
@@ -393,12 +366,8 @@ def _choose_case(world: World, task: str) -> ToolCase:
 
 
 def _plain_case(world: World, task: str) -> ToolCase:
-    question = world.rng.choice(_PLAIN_TEST)
-    question = question.replace("{w}", item(world, chinese=False)).replace(
-        "{p}", person(world, chinese=False)
-    )
     tools = list(offer(world, [any_intent(world)], world.rng.choice((1, 2, 3, 4))))
-    return ToolCase(task, tools, _open(world, question))
+    return ToolCase(task, tools, _open(world, draw_plain_test(world)))
 
 
 def _result_case(world: World, task: str) -> ToolCase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ibllm_tools.train.tool_frames import frame_intent
 from ibllm_tools.train.tool_intents import (
     Intent,
     Schema,
@@ -258,5 +259,6 @@ def any_intent(world: World) -> Intent:
         (2.0, lambda: record_intent(world)),
         (1.5, lambda: lexical_intent(world)),
         (0.7, lambda: form_intent(world)),
+        (0.0 if world.test else 3.0, lambda: frame_intent(world, chinese=rng.random() < 0.4)),
     )
     return rng.choices(makers, [w for w, _ in makers])[0][1]()

@@ -222,7 +222,10 @@ FILE_ENDINGS = {
 def attachment(world: World, kind: str) -> tuple[str, str]:
     """An attachment's id and how the user's text shows it."""
     rng = world.rng
-    name = f"{kind}-{rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12))}"
+    numbers = (1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+    name = f"{kind}-{rng.choice(numbers)}"
+    if not world.test and rng.random() < 0.3:  # two digits are harder to copy
+        name = f"{kind}-{rng.randint(10, 29)}"
     if rng.random() < 0.15:
         return name, f"[{name}]"
     stem = world.make(any_word)

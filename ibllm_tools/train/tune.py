@@ -32,6 +32,7 @@ from ibllm_tools.train.language import (
 )
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import KEPT, encode_noted, noted_messages
+from ibllm_tools.train.result_talk import result_rows
 from ibllm_tools.train.route_talk import draw_route_chats
 from ibllm_tools.train.talk import (
     CHINESE_SHARE,
@@ -53,10 +54,12 @@ from ibllm_tools.train.tool_seen import seen_chat
 from ibllm_tools.train.tool_talk import arrange_tools, draw_tool_rows
 
 BATCH_TOKENS = 1920
-N_SHOWN = {"one": 0.47, "faint": 0.05, "two": 0.34, "unknown": 0.14}
+N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.33, "unknown": 0.16}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
 """Share of rows that ask the same yes/no question as another row and get the other answer."""
+AGAIN = 0.2
+"""Share of these pairs whose "yes" comes twice: a wrong name costs a "yes", never a "no"."""
 
 CALLED = 0.06
 """Share of rows that call a tool with what the media show."""
@@ -114,7 +117,8 @@ def _draw_paired_rows(
     there, absent = ([facts[c] for c in scene] for scene in scenes)
     turns = exists_pair(rng, there, absent, facts[asked], chinese)
     rows = []
-    for scene, turn in zip(scenes, turns, strict=True):
+    shown_again = rng.random() < AGAIN
+    for scene, turn in [*zip(scenes, turns, strict=True), (scenes[0], turns[0])][: 2 + shown_again]:
         ids, learned = encode_noted(rng, tokenizer, [turn], [facts[c] for c in scene], facts)
         shown = (scene[0], scene[1] if mixed else -1)
         rows.append(Row(ids, learned, shown, has_media=True))
@@ -170,8 +174,12 @@ def draw_bare_rows(
     tokenizer: PreTrainedTokenizerFast,
     count: int,
     ranker: ToolRanker | None = None,
+    concepts: Sequence[int] = (),
 ) -> list[Row]:
-    """Conversations without media: tools, routes, facts, instructions, nothing to see."""
+    """Conversations whose text says all: tools, results, routes, facts, instructions.
+
+    Arguments as of `draw_shown_rows`; some answers from results are given beside media.
+    """
     chats = [knowledge_talk(rng, facts) for _ in range(count // 5)]
     chats += [blind_talk(rng, facts) for _ in range(count // 12)]
     chats += pick_instructions(rng, text, count // 12)
@@ -183,6 +191,7 @@ def draw_bare_rows(
         if is_allowed(dump_json(c.messages))
     ]
     rows += encode_routes(tokenizer, routes)
+    rows += result_rows(rng, tokenizer, facts, count // 10, concepts, ranker)
     n_tools = max(0, count - len(rows) - n_drills)
     rows += draw_tool_rows(rng, tokenizer, n_tools, chats, ranker)
     return rows + draw_drill_rows(rng, tokenizer, n_drills)
