@@ -3,10 +3,12 @@
 import threading
 from contextlib import contextmanager
 
+import httpx
+
 from ibllm_tools.serving import ServeSettings
 from ibllm_tools.serving.running import make_server
 
-READY_S = 60
+PATIENCE_S = 90  # for what takes a moment, on a machine that does other things meanwhile
 
 
 @contextmanager
@@ -22,10 +24,20 @@ def serving(**settings):
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
     try:
-        assert ready.wait(READY_S), "the server did not start"
+        assert ready.wait(PATIENCE_S), "the server did not start"
         yield told[0]
     finally:
         server.should_exit = True
-        thread.join(READY_S)
+        thread.join(PATIENCE_S)
         bound.close()
     assert not thread.is_alive()
+
+
+def get(url, **options):
+    """Ask with more patience than a client has by itself."""
+    return httpx.get(url, **{"timeout": PATIENCE_S, **options})
+
+
+def post(url, **options):
+    """Ask with more patience than a client has by itself."""
+    return httpx.post(url, **{"timeout": PATIENCE_S, **options})

@@ -12,7 +12,8 @@ import time
 
 import httpx
 import pytest
-from serving_server import serving
+from engine_gates import time_over
+from serving_server import PATIENCE_S, get, post, serving
 from tiny_model import save_tiny_model
 from typer.testing import CliRunner
 
@@ -38,8 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    options = {"max_body_bytes": MAX_BODY, "max_requests": 4, "body_timeout_s": 1.0}
-    with serving(models={"tiny": folder}, **options) as found:
+    with serving(models={"tiny": folder}, max_body_bytes=MAX_BODY, max_requests=4) as found:
         yield found
 
 
@@ -53,15 +53,15 @@ def body(n_tokens=4, **more):
     return {"model": "tiny", "messages": said, "max_tokens": n_tokens, **more}
 
 
-def wait_until(is_so, seconds=20.0):
-    ends = time.monotonic() + seconds
+def wait_until(is_so):
+    ends = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < ends, "it did not come to be"
         time.sleep(0.02)
 
 
 def figure(address, start):
-    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    lines = get(f"{address}/metrics").text.splitlines()
     return next((float(line.split()[-1]) for line in lines if line.startswith(start)), 0.0)
 
 
@@ -69,7 +69,7 @@ class LongAnswer:
     """A client in the midst of a long streamed answer."""
 
     def __init__(self, address, **more):
-        self._client = httpx.Client(timeout=60)
+        self._client = httpx.Client(timeout=PATIENCE_S)
         request = self._client.build_request(
             "POST", address + CHAT, json=body(LONG, stream=True, **more)
         )
@@ -105,25 +105,25 @@ def test_keys_come_from_the_environment():
 
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 def test_a_web_page_cannot_reach_it_by_a_name_of_its_own(address, name):
-    reply = httpx.get(f"{address}/v1/models", headers={"Host": name})
+    reply = get(f"{address}/v1/models", headers={"Host": name})
     assert reply.status_code == 403
     assert reply.json()["error"]["code"] == "unknown_host"
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST:99", "[::1]:8000", "127.0.0.1"])
 def test_names_of_the_loopback_address_are_known(address, name):
-    assert httpx.get(f"{address}/v1/models", headers={"Host": name}).status_code == 200
+    assert get(f"{address}/v1/models", headers={"Host": name}).status_code == 200
 
 
 def test_every_response_has_security_headers_and_no_server_name(address):
     for path in ("/health", "/v1/nothing", "/openapi.json"):
-        headers = httpx.get(address + path).headers
+        headers = get(address + path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
         assert headers["content-security-policy"].startswith("default-src 'none'")
         assert "server" not in headers
         assert "access-control-allow-origin" not in headers
-    assert httpx.get(f"{address}/docs").status_code == 404
+    assert get(f"{address}/docs").status_code == 404
 
 
 def test_scripts_of_listed_origins_alone(folder):
@@ -132,10 +132,10 @@ def test_scripts_of_listed_origins_alone(folder):
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
     with serving(models={"tiny": folder}, **settings) as found:
         replies = {
-            name: httpx.options(found + CHAT, headers={"Origin": name, **ask})
+            name: httpx.options(found + CHAT, headers={"Origin": name, **ask}, timeout=PATIENCE_S)
             for name in (origin, "https://other.example")
         }
-        refused = httpx.post(found + CHAT, json=body(), headers={"Origin": origin})
+        refused = post(found + CHAT, json=body(), headers={"Origin": origin})
     assert replies[origin].status_code == 200
     assert replies[origin].headers["access-control-allow-origin"] == origin
     assert replies["https://other.example"].status_code == 400
@@ -164,10 +164,18 @@ def test_scripts_of_listed_origins_alone(folder):
     ],
 )
 def test_every_error_has_openais_shape(address, method, path, options, status):
-    reply = httpx.request(method, address + path, **options)
+    reply = httpx.request(method, address + path, timeout=PATIENCE_S, **options)
     assert reply.status_code == status
     assert set(reply.json()) == {"error"}
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_body_that_is_no_json_is_told_with_its_place(address):
+    headers = {"content-type": "application/json"}
+    error = post(address + CHAT, content=b'{"model":', headers=headers).json()["error"]
+    assert error["message"].startswith("the body is no JSON: ")
+    assert error["message"].endswith(" at character 9")
+    assert error["param"] is None
 
 
 def test_faults_of_the_server_tell_nothing_to_the_client():
@@ -179,7 +187,7 @@ def test_faults_of_the_server_tell_nothing_to_the_client():
 def raw(address, head, *parts):
     """Send bytes as they are; returns the status."""
     host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n")
         for part in parts:
             connection.sendall(part)
@@ -192,7 +200,7 @@ HEAD = f"POST {CHAT} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n
 def hold(address, asked):
     """Ask, and read nothing; closing the connection is leaving."""
     host, port = address.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
     sent = json.dumps(asked).encode()
     head = f"{HEAD}Content-Length: {len(sent)}\n\n".replace("\n", "\r\n")
     connection.sendall(head.encode() + sent)
@@ -211,37 +219,38 @@ def test_a_large_chunked_body_is_refused_while_it_is_sent(address):
 
 def test_a_large_upload_is_refused(address):
     for path in ("/v1/audio/transcriptions", CHAT, "/v1/embeddings"):
-        reply = httpx.post(address + path, files={"file": b"x" * MAX_BODY})
+        reply = post(address + path, files={"file": b"x" * MAX_BODY})
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "request_too_large"
 
 
-def test_a_body_that_does_not_arrive_is_given_up(address):
-    assert raw(address, f"{HEAD}Content-Length: 100\n", b"{") == 408
+def test_a_body_that_does_not_arrive_is_given_up(folder):
+    with serving(models={"tiny": folder}, body_timeout_s=0.2) as found:
+        assert raw(found, f"{HEAD}Content-Length: 100\n", b"{") == 408
 
 
 def test_requests_together_hold_a_bounded_number_of_bytes(folder):
     options = {"max_held_bytes": 3000, "max_body_bytes": 2900}
     with serving(models={"tiny": folder}, **options) as found:
         first = LongAnswer(found, user="x" * 2000)
-        reply = httpx.post(found + CHAT, json=body(user="x" * 2000))
+        reply = post(found + CHAT, json=body(user="x" * 2000))
         first.leave()
         assert reply.status_code == 429
-        wait_until(lambda: httpx.get(f"{found}/health").json()["requests_open"] == 0)
-        assert httpx.post(found + CHAT, json=body(user="x" * 2000)).status_code == 200
+        wait_until(lambda: get(f"{found}/health").json()["requests_open"] == 0)
+        assert post(found + CHAT, json=body(user="x" * 2000)).status_code == 200
 
 
 def test_a_full_server_says_when_to_ask_again(address, engine):
     clients = [LongAnswer(address) for _ in range(4)]
-    reply = httpx.post(address + CHAT, json=body())
+    reply = post(address + CHAT, json=body())
     assert reply.status_code == 429
     assert int(reply.headers["retry-after"]) >= 1
     assert reply.json()["error"]["code"] == "rate_limit_exceeded"
-    assert httpx.get(f"{address}/health").json()["requests_open"] == 4
+    assert get(f"{address}/health").json()["requests_open"] == 4
     for client in clients:
         client.leave()
     wait_until(lambda: engine.n_open == 0)
-    assert httpx.post(address + CHAT, json=body()).status_code == 200
+    assert post(address + CHAT, json=body()).status_code == 200
 
 
 def test_a_full_queue_of_the_engine_is_told_before_a_stream_begins(folder, engine):
@@ -252,7 +261,7 @@ def test_a_full_queue_of_the_engine_is_told_before_a_stream_begins(folder, engin
         waiting = [hold(found, body(LONG, n=n)) for _ in range(n_clients)]
         wait_until(lambda: engine.n_open == n_clients * n)
         for is_stream in (True, False):
-            reply = httpx.post(found + CHAT, json=body(LONG, stream=is_stream), timeout=60)
+            reply = post(found + CHAT, json=body(LONG, stream=is_stream))
             assert reply.status_code == 429
             assert "retry-after" in reply.headers
         for connection in waiting:
@@ -270,15 +279,19 @@ def test_a_client_that_leaves_a_stream_frees_its_place(address, engine):
 
 
 def test_a_client_that_leaves_before_its_whole_answer_frees_its_place(address, engine):
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(address + CHAT, json=body(LONG, n=2), timeout=0.5)
+    connection = hold(address, body(LONG, n=2))
+    wait_until(lambda: engine.n_open == 2)
+    connection.close()
     wait_until(lambda: engine.n_open == 0)
-    wait_until(lambda: httpx.get(f"{address}/health").json()["requests_open"] == 0)
+    wait_until(lambda: get(f"{address}/health").json()["requests_open"] == 0)
 
 
-def test_an_answer_has_its_time(folder):
-    with serving(models={"tiny": folder}, timeout_s=0.3) as found:
-        reply = httpx.post(found + CHAT, json=body(LONG), timeout=30).json()
+def test_an_answer_has_its_time(folder, engine, monkeypatch):
+    with (
+        serving(models={"tiny": folder}, timeout_s=1000) as found,
+        time_over(engine, monkeypatch, after=9),
+    ):
+        reply = post(found + CHAT, json=body(LONG)).json()
     assert reply["choices"][0]["finish_reason"] == "length"
     assert 0 < reply["usage"]["completion_tokens"] < LONG
 
@@ -291,8 +304,8 @@ def test_the_figures_count_requests_and_tokens(address):
         "read": 'ibllm_tokens_total{kind="prompt",model="tiny"}',
     }
     before = {key: figure(address, name) for key, name in names.items()}
-    replies = [httpx.post(address + CHAT, json=body(7)).json() for _ in range(2)]
-    httpx.post(address + CHAT, json=body(7, stream=True))
+    replies = [post(address + CHAT, json=body(7)).json() for _ in range(2)]
+    post(address + CHAT, json=body(7, stream=True))
     after = {key: figure(address, name) for key, name in names.items()}
     assert after["requests"] - before["requests"] == 3
     assert after["written"] - before["written"] == 21
@@ -314,22 +327,24 @@ def test_what_runs_is_finished_when_the_server_is_told_to_stop(folder):
     told = []
     for line in program.stderr:
         told.append(line)
-        if "Ctrl+C" in line:
+        if "print(answer" in line:
             break
     address = re.search(r"http://[\d.:]+", "".join(told))[0]
     headers = {"Authorization": "Bearer k"}
     asked = body(500, stream=True) | {"model": "m"}
-    with httpx.stream("POST", address + CHAT, json=asked, headers=headers, timeout=60) as reply:
+    with httpx.stream(
+        "POST", address + CHAT, json=asked, headers=headers, timeout=PATIENCE_S
+    ) as reply:
         lines = reply.iter_lines()
         next(lines)
         program.send_signal(signal.SIGTERM)
         rest = [line for line in lines if line]
     threading.Thread(target=program.stderr.read, daemon=True).start()
-    program.wait(timeout=30)
+    program.wait(timeout=PATIENCE_S)
     assert rest[-1] == "data: [DONE]"
     assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{address}/health")
+        get(f"{address}/health")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import json
 import httpx
 import pytest
 from langchain_core.messages import HumanMessage
-from serving_server import serving
+from serving_server import PATIENCE_S, get, post, serving
 
 from ibllm_tools import ChatImageBindLLM, ImageBindEmbeddings, Media
 from ibllm_tools.checkpoints import POCKET_FOLDER
@@ -77,7 +77,7 @@ def own_answer(*media, **options):
 def test_a_completion_has_every_field_of_the_wire(address):
     body = {"model": "pocket", "messages": QUESTION, "temperature": 0, "max_tokens": 24}
     headers = {"Authorization": f"Bearer {KEY}"}
-    reply = httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    reply = post(f"{address}/v1/chat/completions", json=body, headers=headers)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-request-id"].startswith("req_")
@@ -224,7 +224,7 @@ def test_server_sent_events_are_written_as_openai_writes_them(address):
     body = {"model": "pocket", "messages": QUESTION, "stream": True, "max_tokens": 4}
     headers = {"Authorization": f"Bearer {KEY}"}
     url = f"{address}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as reply:
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=PATIENCE_S) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         text = reply.read().decode()
     lines = text.split("\n\n")
@@ -426,12 +426,12 @@ def test_models(client):
 def test_a_wrong_key_is_refused(address):
     for sent in ("Bearer wrong", "Bearer ключ", "Bearer", KEY, f"Basic {KEY}", ""):
         headers = {"Authorization": sent.encode()}
-        reply = httpx.get(f"{address}/v1/models", headers=headers)
+        reply = get(f"{address}/v1/models", headers=headers)
         assert reply.status_code == 401
         assert reply.json()["error"]["code"] == "invalid_api_key"
         assert reply.headers["www-authenticate"] == "Bearer"
-    assert httpx.get(f"{address}/v1/models", auth=("user", KEY)).status_code == 401
-    assert httpx.get(f"{address}/health").status_code == 200
+    assert get(f"{address}/v1/models", auth=("user", KEY)).status_code == 401
+    assert get(f"{address}/health").status_code == 200
 
 
 def test_embeddings_of_texts_in_both_encodings(client):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving_server import serving
+from serving_server import PATIENCE_S, get, serving
 from tiny_model import save_tiny_model
 
 pytest.importorskip("schemathesis", reason="schemathesis makes the requests")
@@ -29,8 +29,8 @@ def address(tmp_path_factory):
 
 def run(address, folder, *options):
     program = str(PROGRAM) if PROGRAM.exists() else shutil.which("st")
-    command = [program, "run", f"{address}/openapi.json", "--no-color", "--request-timeout=60"]
-    command += options
+    command = [program, "run", f"{address}/openapi.json", "--no-color"]
+    command += [f"--request-timeout={PATIENCE_S}", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout
@@ -38,9 +38,7 @@ def run(address, folder, *options):
 
 def n_answered(address):
     """How many requests of each endpoint got an answer."""
-    import httpx
-
-    text = httpx.get(f"{address}/metrics").text
+    text = get(f"{address}/metrics").text
     lines = [line for line in text.splitlines() if 'status="200"' in line and "_total" in line]
     return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
 

@@ -3,11 +3,10 @@
 import io
 import wave
 
-import httpx
 import numpy as np
 import pytest
 from expert_models import RATE_HZ, hiss, tones, whisper
-from serving_server import serving
+from serving_server import get, post, serving
 from tiny_model import save_tiny_model
 
 openai = pytest.importorskip("openai", reason="the openai package is the client")
@@ -112,13 +111,11 @@ def test_only_known_models_and_forms(transcribe, sound, address):
         transcribe(sound, model="other")
     with pytest.raises(openai.BadRequestError, match="response_format"):
         transcribe(sound, response_format="poem")
-    assert {"whisper-1", "tiny"} == {
-        m["id"] for m in httpx.get(f"{address}/v1/models").json()["data"]
-    }
+    assert {"whisper-1", "tiny"} == {m["id"] for m in get(f"{address}/v1/models").json()["data"]}
 
 
 def test_a_field_that_is_a_path_opens_nothing(address):
     form = {"model": "whisper-1", "file": "/etc/hostname"}
-    reply = httpx.post(f"{address}/v1/audio/transcriptions", data=form)
+    reply = post(f"{address}/v1/audio/transcriptions", data=form)
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "file"

@@ -101,30 +101,29 @@ def _named(entry: str) -> tuple[str, str]:
 
 
 def _welcome(address: str, settings: ServeSettings) -> RenderableType:
-    """What to do with a server that has just begun."""
+    """What to do with a server that has just begun; without a frame, so that it can be copied."""
     from rich.console import Group
-    from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
-    facts.add_row("address", f"{address}/v1")
+    facts.add_row("ibllm serve", f"{address}/v1")
     facts.add_row("models", ", ".join(settings.models))
     facts.add_row("API key", _key_line(settings))
     facts.add_row("media URLs", ", ".join(settings.policy.allowed_hosts) or "not followed")
     facts.add_row("also", "/health  /metrics  /openapi.json")
+    facts.add_row("end", "Ctrl+C")
     name = next(iter(settings.models))
     key = "KEY" if settings.api_keys else "none"
     lines = (
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{address}/v1", api_key="{key}")',
-        "client.chat.completions.create(",
-        f'    model="{name}", messages=[{{"role": "user", "content": "What is a dog?"}}]',
-        ")",
+        'question = {"role": "user", "content": "What is a dog?"}',
+        f'answer = client.chat.completions.create(model="{name}", messages=[question])',
+        "print(answer.choices[0].message.content)",
     )
-    code = Text("\n".join(lines), style="cyan")
-    return Panel(Group(facts, "", code), title="ibllm serve", subtitle="Ctrl+C ends it")
+    return Group(facts, "", Text("\n".join(lines), style="cyan"), "")
 
 
 def _key_line(settings: ServeSettings) -> str:

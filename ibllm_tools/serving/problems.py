@@ -144,6 +144,9 @@ def about(param: str) -> Iterator[None]:
 def as_validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     """Bring pydantic's complaints about a request to one error; the first one names the place."""
     told = []
+    if problems and problems[0].get("type") == "json_invalid":
+        why = problems[0].get("ctx", {}).get("error", "not valid")
+        return invalid(f"the body is no JSON: {why} at character {problems[0]['loc'][-1]}")
     for problem in problems[:5]:
         place = _place(problem.get("loc", ()))
         told.append(f"{place}: {problem.get('msg', 'not valid')}" if place else problem["msg"])
