@@ -21,7 +21,7 @@ from ibllm_tools.agent_graphs.comparing import Comparison, comparison_of
 from ibllm_tools.attachments import AttachmentFiles
 from ibllm_tools.demo import MEDIA_FOLDER
 from ibllm_tools.evaluate.task_answers import Expected
-from ibllm_tools.evaluate.task_drawing import COUNTS, draw_tasks
+from ibllm_tools.evaluate.task_drawing import draw_tasks
 from ibllm_tools.evaluate.task_scenes import Pack
 from ibllm_tools.evaluate.tasks import as_section, run_task
 from ibllm_tools.routing import ANSWER_PROMPT, PLAIN_PROMPT
@@ -104,8 +104,8 @@ def pack(tmp_path_factory):
 
 
 def test_a_perfect_brain_does_every_task(pack, tmp_path):
-    counts = {kind: min(n, 2) for kind, n in COUNTS.items()}
-    tasks = draw_tasks(pack, seed=3, counts=counts)
+    tasks = draw_tasks(pack, seed=3)
+    assert len(tasks) == 100
     desk = []
     graph = open_graph(
         "perception",
@@ -176,7 +176,7 @@ def test_a_count_goes_to_the_detector_and_comes_back_in_words(tmp_path):
     [
         ("How many cats are there?", "detector, image-1: 1 boat (left)"),  # it knows no cats
         ("Are there any boats, and how many dogs?",
-         "detector, image-1: 3 in all: 1 boat (right), 2 dogs (left, middle)"),
+         "detector, image-1: 3 in all: 1 boat (right), 2 dogs (left, middle), so yes"),
         ("How many animals are there?", "detector, image-1: 2 dogs (left, middle)"),
         ("图里有几只狗？", "检测，image-1：狗2（左、中间）"),
         ("图里有几艘船和几只狗？", "检测，image-1：一共3个：船1（右），狗2（左、中间）"),

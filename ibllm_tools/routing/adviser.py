@@ -5,7 +5,8 @@ A linear model of single words, pairs and triples, hashed into a table:
     P(expert | question) = sigmoid(bias + Σ_f weight[hash(f)])
 
 Where it is sure, a router need not ask its brain: that saves a call, and a very small brain an
-error. It is trained on the same rows as pocket; see `ibllm_tools.train.route_adviser`.
+error. It is trained on the same rows as pocket, and what counts as sure is chosen on rows from
+templates that it was not trained on; see `ibllm_tools.train.route_adviser`.
 
 Source: hashed n-grams in a linear classifier, as in Joulin et al., "Bag of Tricks" (2016).
 """
@@ -26,7 +27,6 @@ from ibllm_tools.routing.questions import without_fillers
 from ibllm_tools.routing.routes import EXPERTS, Expert, fitting, kind_of_id
 
 N_BUCKETS = 1 << 15
-SURE = 0.7
 FILE = "adviser.safetensors"
 _PARTS = re.compile(r"[a-z']+|[\u4e00-\u9fff]|[#@=?!.,？。！，]|\d+")
 
@@ -41,7 +41,7 @@ class Adviser:
     """
 
     def __init__(
-        self, weights: NDArray[np.float32], bias: NDArray[np.float32], sure: float = SURE
+        self, weights: NDArray[np.float32], bias: NDArray[np.float32], sure: float
     ) -> None:
         """Hold a table."""
         self._weights = weights
@@ -54,13 +54,14 @@ class Adviser:
         from safetensors.numpy import load_file
 
         held = load_file(path or Path(__file__).parent / FILE)
-        return cls(held["weights"].astype(np.float32), held["bias"].astype(np.float32))
+        weights, bias = (held[key].astype(np.float32) for key in ("weights", "bias"))
+        return cls(weights, bias, float(held["sure"][0]))
 
     def save(self, path: Path) -> None:
         """Write the table, with 16 bits a number."""
         from safetensors.numpy import save_file
 
-        held = {"weights": self._weights, "bias": self._bias}
+        held = {"weights": self._weights, "bias": self._bias, "sure": np.array([self.sure])}
         save_file({key: value.astype(np.float16) for key, value in held.items()}, path)
 
     def advise(self, question: str, ids: Sequence[str]) -> tuple[list[Expert], float]:

@@ -18,6 +18,7 @@ from ibllm_tools.routing.prompts import is_chinese
 from ibllm_tools.routing.words import marked, noun_of
 
 Places = Mapping[str, Sequence[str]]
+Check = Callable[[int, int], bool]
 NUMBERS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
     "eight": 8, "nine": 9, "ten": 10,
@@ -26,13 +27,13 @@ NUMBERS_ZH = {
     "零": 0, "一": 1, "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8,
     "九": 9, "十": 10,
 }  # fmt: skip
-_COMPARE: dict[str, Callable[[int, int], bool]] = {
+_COMPARE: dict[str, Check] = {
     "more than": operator.gt, "over": operator.gt, "above": operator.gt,
     "fewer than": operator.lt, "less than": operator.lt, "under": operator.lt,
     "below": operator.lt, "at least": operator.ge, "no fewer than": operator.ge,
     "at most": operator.le, "no more than": operator.le,
 }  # fmt: skip
-_COMPARE_ZH: dict[str, Callable[[int, int], bool]] = {
+_COMPARE_ZH: dict[str, Check] = {
     "超过": operator.gt, "多于": operator.gt, "大于": operator.gt, "不到": operator.lt,
     "少于": operator.lt, "至少": operator.ge, "最少": operator.ge, "至多": operator.le,
     "最多": operator.le,
@@ -151,7 +152,7 @@ def _which(clause: str, names: Sequence[str], counts: Sequence[int]) -> str | No
 
 def _two(clause: str, counts: Sequence[int]) -> bool | None:
     """A claim that compares two things."""
-    forms: tuple[tuple[str, Callable[[int, int], bool]], ...] = (
+    forms: tuple[tuple[str, Check], ...] = (
         (r"more #(\d) than (?:\w+ ){0,2}?#(\d)", operator.gt),
         (r"#(\d) (?:\w+ )?(?:more|more \w+) than (?:\w+ ){0,2}?#(\d)", operator.gt),
         (r"#(\d) outnumber (?:\w+ ){0,2}?#(\d)", operator.gt),
@@ -185,7 +186,8 @@ def _amount(clause: str, counts: Sequence[int]) -> bool | None:
         kind, n, thing = found[1], found[2], found[3]
     count = counts[int(thing)]
     wanted = int(n) if n.isdecimal() else NUMBERS.get(n, 1)
-    return _COMPARE.get(kind or "", operator.eq)(count, wanted)
+    is_so: Check = _COMPARE.get(kind or "", operator.eq)
+    return is_so(count, wanted)
 
 
 def _presence(clause: str, names: Sequence[str], places: Places) -> bool | None:
@@ -245,7 +247,7 @@ def _which_zh(clause: str, names: Sequence[str], counts: Sequence[int]) -> str |
 
 
 def _two_zh(clause: str, counts: Sequence[int]) -> bool | None:
-    forms: tuple[tuple[str, Callable[[int, int], bool]], ...] = (
+    forms: tuple[tuple[str, Check], ...] = (
         (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?多", operator.gt),
         (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?少", operator.lt),
         (r"#(\d)(?:和|与|跟)#(\d)(?:的?数量)?(?:是不是|是否)?(?:一样多|相等|相同)", operator.eq),
@@ -266,7 +268,7 @@ def _amount_zh(clause: str, counts: Sequence[int]) -> bool | None:
         thing, kind, n, bound = found.groups()
     else:
         return None
-    is_so = _COMPARE_ZH.get(kind or "", operator.eq)
+    is_so: Check = _COMPARE_ZH.get(kind or "", operator.eq)
     if bound:
         is_so = operator.ge if bound == "以上" else operator.le
     return is_so(counts[int(thing)], int(n) if n.isdecimal() else NUMBERS_ZH[n])

@@ -158,7 +158,7 @@ def _wanted(clause: str, *, chinese: bool) -> list[str]:
             word = next(filter(None, found.groups()))
             if word not in _NO_WORDS:
                 return [word]
-    if not _CUE.search(clause):
+    if not _CUE.search(clause) and _edge(clause) is None:
         return []
     named = [w for w in _WORD.findall(clause) if w in _DIGITS or w.isdecimal()]
     return named if len(named) == 1 else []

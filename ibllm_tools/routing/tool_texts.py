@@ -162,7 +162,7 @@ def context_of(facts: Mapping[str, Any]) -> str:
     lines = []
     seen = [entry for entry in facts.get("seen", ()) if entry["objects"]]
     if seen:
-        told = [f"{entry['start_s']:g} s: {_counted(entry['objects'])}" for entry in seen]
+        told = [f"{entry['start_s']:g} s: {counted(entry['objects'])}" for entry in seen]
         lines.append(f"Objects by time: {'; '.join(told)}.")
     transcript = facts.get("transcript")
     if transcript is not None and transcript["is_speech"]:
@@ -176,6 +176,7 @@ def video_text(id_: str, duration_s: float, answer: str, facts: Mapping[str, Any
     return "\n".join(filter(None, told))
 
 
-def _counted(objects: Mapping[str, int]) -> str:
+def counted(objects: Mapping[str, int]) -> str:
+    """Counts by label in words: `2 dogs, 1 boat`."""
     nouns = [(n, noun_of(label)) for label, n in objects.items()]
     return ", ".join(f"{n} {noun.name if n == 1 else noun.plural}" for n, noun in nouns)

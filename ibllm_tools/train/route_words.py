@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -37,25 +40,57 @@ _GRAMMAR = 0.6
 """Share of questions from templates with choices."""
 
 
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of one list: those with choices, and those without."""
+
+    plain: tuple[str, ...]
+    wide: tuple[str, ...]
+
+
+_KEPT: ContextVar[dict[str, _Lines] | None] = ContextVar("kept lines", default=None)
+
+
 @cache
-def _lists() -> dict[str, tuple[str, ...]]:
+def _all_lists() -> dict[str, _Lines]:
     lines = (Path(__file__).parent / "route_phrases.psv").read_text(encoding="utf-8").splitlines()
     found: dict[str, list[str]] = {}
     for line in lines[1:]:
         route, text = line.split("|")
         found.setdefault(route, []).append(text)
-    return {route: tuple(texts) for route, texts in found.items()}
+    return {route: _split(texts) for route, texts in found.items()}
 
 
-@cache
+def _split(texts: Sequence[str]) -> _Lines:
+    wide = tuple(text for text in texts if "<" in text or "@" in text)
+    return _Lines(tuple(text for text in texts if text not in wide), wide)
+
+
+def _lists() -> dict[str, _Lines]:
+    return _KEPT.get() or _all_lists()
+
+
+@contextmanager
+def only_lines(keep: Callable[[str], bool]) -> Iterator[None]:
+    """Draw from a part of the templates alone; a list of which too few are kept stays whole.
+
+    Args:
+        keep: Whether a line of `route_phrases.psv` is kept.
+    """
+    kept = {}
+    for route, lines in _all_lists().items():
+        part = _split([text for text in (*lines.plain, *lines.wide) if keep(text)])
+        kept[route] = part if part.plain and route[0] != "@" else lines
+    token = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def phrases(route: str) -> tuple[str, ...]:
     """Templates of a route that have no choices; lists in Chinese end in `_zh`."""
-    return tuple(text for text in _lists()[route] if "<" not in text and "@" not in text)
-
-
-@cache
-def _choices(route: str) -> tuple[str, ...]:
-    return tuple(text for text in _lists()[route] if "<" in text or "@" in text)
+    return _lists()[route].plain
 
 
 def several_lists(*, chinese: bool) -> list[str]:
@@ -75,7 +110,7 @@ def draw_template(rng: random.Random, route: str) -> str:
 
 
 def _expand(rng: random.Random, route: str) -> str:
-    wide = _choices(route)
+    wide = _lists()[route].wide
     if not wide or rng.random() > _GRAMMAR:
         return rng.choice(phrases(route))
     text = re.sub(r"@[a-z]+", lambda found: _macro(rng, found[0]), rng.choice(wide))
@@ -84,7 +119,8 @@ def _expand(rng: random.Random, route: str) -> str:
 
 
 def _macro(rng: random.Random, name: str) -> str:
-    return rng.choice(_lists()[name][0].split("/"))
+    lines = _lists()[name]
+    return rng.choice((*lines.plain, *lines.wide)[0].split("/"))
 
 
 def draw_ids(rng: random.Random, kinds: Sequence[str], least: int) -> list[str]:
