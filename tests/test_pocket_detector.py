@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from ibllm_tools.cli import app
 from ibllm_tools.evaluate.detector import Found, Picture, average_precision, overlap
 from ibllm_tools.experts import has_detector, open_detector
+from ibllm_tools.experts.naming import one_box_a_thing
+from ibllm_tools.experts.naming_fit import fit_namer
 from ibllm_tools.train.detector import DetectorOptions, train_detector
 from ibllm_tools.train.loop import Schedule
 
@@ -63,6 +65,15 @@ def test_it_knows_its_classes_and_finds_those_that_are_asked_for(detector):
     assert {d.label for d in found} <= {"boat"}
 
 
+def test_boxes_of_one_thing_become_one_the_surest():
+    boxes = torch.tensor(
+        [[0, 0, 10, 10], [1, 0, 11, 10], [2, 2, 6, 6], [20, 0, 30, 10], [26, 0, 36, 10]]
+    ).float()
+    # The second is nearly the first, the third lies in it; the last two share little.
+    assert one_box_a_thing(boxes, torch.tensor([0.9, 0.95, 0.5, 0.4, 0.6])) == [1, 4, 3]
+    assert one_box_a_thing(boxes[:0], torch.zeros(0)) == []
+
+
 def box(*corners):
     return np.asarray(corners, np.float32).reshape(-1, 4)
 
@@ -99,6 +110,7 @@ def test_the_recipe_trains_saves_and_is_scored(tmp_path):
     again = replace(options, boxes=replace(tiny, steps=3))
     train_detector(pack, tmp_path / "out", tmp_path / "work", options=again)
     assert steps_done(tmp_path) == 3
+    fit_namer(pack, folder, tmp_path / "work", n_scenes=9)
     config = json.loads((folder / "config.json").read_text())
     assert 0 < config["detection_threshold"] < 1
     arguments = ["eval", "detector", "--data", str(pack), "--model", str(folder), "--limit", "3"]

@@ -74,8 +74,11 @@ def train_detector(
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
 ) -> None:
     """Train the object detector that ships; resumes where it was stopped."""
+    from ibllm_tools.experts.naming_fit import N_SCENES, fit_namer
+    from ibllm_tools.train.detector import MINUTES
     from ibllm_tools.train.detector import train_detector as train
 
     work = work or out.with_name(f"{out.name}-work")
     folder = train(data, out, work, minutes=minutes, seed=seed)
+    fit_namer(data, folder, work, n_scenes=max(1, round(N_SCENES * min(1.0, minutes / MINUTES))))
     typer.echo(f"{folder}: ready; try `ibllm eval detector --data {data} --model {folder}`")

@@ -14,9 +14,9 @@ import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibllm_tools.checkpoints import POCKET
 from ibllm_tools.errors import ConfigurationError, MissingExtraError
 from ibllm_tools.experts.boxes import RawBoxes, to_detections, without_doubles
 from ibllm_tools.experts.checkpoints import (
@@ -28,7 +28,7 @@ from ibllm_tools.experts.checkpoints import (
 )
 from ibllm_tools.experts.classes import choose_classes
 from ibllm_tools.experts.inputs import check_labels, check_threshold, to_rgb
-from ibllm_tools.experts.naming import find_and_name
+from ibllm_tools.experts.naming import NAMING_FILE, Namer
 from ibllm_tools.experts.registry import REGISTRY, ExpertKey, Loaded, Registry
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ FIXED_THRESHOLD, OWL_THRESHOLD, GROUNDING_THRESHOLD = 0.5, 0.2, 0.3
 
 @dataclass(frozen=True)
 class _Parts:
-    """A loaded model with what prepares its inputs."""
+    """A loaded model with what prepares its inputs, and perhaps names its boxes."""
 
     model: Any
     processor: Any
+    namer: Namer | None = None
 
     @property
     def kind(self) -> str:
@@ -135,8 +136,10 @@ class TransformersDetector:
             processor = AutoProcessor.from_pretrained(
                 self._source, backend="pil", trust_remote_code=False
             )
+            folder = Path(self._source)
+            namer = Namer.load(folder) if (folder / NAMING_FILE).is_file() else None
         model = model.to(self._place.device).eval()
-        return Loaded(_Parts(model, processor), module_bytes(model))
+        return Loaded(_Parts(model, processor, namer), module_bytes(model))
 
 
 def _class_names(parts: _Parts) -> tuple[str, ...]:
@@ -155,8 +158,8 @@ def _find_classes(
     own = getattr(parts.model.config, "detection_threshold", FIXED_THRESHOLD)
     threshold = check_threshold(threshold, float(own))
     outputs = _run(parts, parts.processor(images=picture, return_tensors="pt"))
-    if getattr(parts.model.config, "named_by", None) == POCKET:  # a checkpoint opens no other
-        named = find_and_name(outputs, picture, classes)
+    if parts.namer:
+        named = parts.namer.find(outputs, picture, parts.names())
         kept = [
             i
             for i, label in enumerate(named.labels)

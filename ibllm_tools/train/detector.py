@@ -4,7 +4,8 @@
 photos ── crops ──> looks: the backbone learns the classes
        └─ scenes ─> boxes: the whole RT-DETR learns to find ──> folder
 ```
-So few steps teach it where things are and hardly which; the encoder of pocket names its boxes.
+So few steps teach it where things are, and which only half; `ibllm_tools.experts.naming_fit` then
+learns to name its boxes with the help of pocket's encoder.
 Source: Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection" (2023), in transformers.
 """
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ibllm_tools.train.data import Table, open_table, read_concepts
-from ibllm_tools.train.detector_scenes import Scene, SceneMaker
+from ibllm_tools.train.detector_scenes import STRANGER, Scene, SceneMaker
 from ibllm_tools.train.loop import Run, Schedule, run_stage
 
 CLASSES = (
@@ -34,10 +35,6 @@ SIDE_PX = 128
 CROP_PX = 64
 BATCH, CROPS = 8, 96
 MINUTES = 40.0
-ENCODER = "pocket"
-"""Whose words name the boxes; see `ibllm_tools.experts.naming`."""
-THRESHOLD = 0.16
-"""Least score by default, chosen on scenes of training photos by how often counts are right."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class DetectorOptions:
     classes: tuple[str, ...] = CLASSES
     looks: Schedule = field(default_factory=lambda: Schedule(900, 2e-3, 60, decay_from=0.3))
     boxes: Schedule = field(
-        default_factory=lambda: Schedule(5600, 7e-4, 150, decay_from=0.4, clip=0.5, save_every=150)
+        default_factory=lambda: Schedule(12_000, 7e-4, 150, decay_from=0.4, clip=0.5, save_every=150)
     )
     width: int = 32
 
@@ -100,6 +97,7 @@ def build_detector(options: DetectorOptions) -> Any:
         id2label=names,
         label2id={name: i for i, name in names.items()},
         initializer_range=0.1,
+        weight_loss_vfl=2.0,  # classes are harder to learn here than places
     )
     model = RTDetrForObjectDetection(config)
     _start_large(model)
@@ -174,9 +172,27 @@ def open_scenes(
     data_dir: Path, work_dir: Path, split: str, classes: Sequence[str], *, augment: bool
 ) -> SceneMaker:
     """Open a split of the pack's photos as a source of scenes."""
-    photos, ids = open_table(data_dir, work_dir, "photos", split), concept_ids(data_dir)
-    behind = [ids[name] for name in BACKGROUNDS if name in ids]
-    return SceneMaker(photos, [ids[name] for name in classes], behind, augment=augment)
+    photos = open_table(data_dir, work_dir, "photos", split)
+    return scenes_of(data_dir, photos, classes, augment=augment)
+
+
+def scenes_of(
+    data_dir: Path,
+    photos: Table,
+    classes: Sequence[str],
+    *,
+    augment: bool = False,
+    strangers: float = STRANGER,
+) -> SceneMaker:
+    """Take photos as a source of scenes; `strangers` is the share of things of no class."""
+    ids = concept_ids(data_dir)
+    return SceneMaker(
+        photos,
+        [ids[name] for name in classes],
+        [ids[name] for name in BACKGROUNDS if name in ids],
+        augment=augment,
+        strangers=strangers,
+    )
 
 
 def concept_ids(data_dir: Path) -> dict[str, int]:
@@ -222,8 +238,9 @@ def train_detector(
         generator = np.random.default_rng(rng.getrandbits(32))
         made = [scenes.make(generator, SIDE_PX, SIDE_PX) for _ in range(BATCH)]
         pixels, labels = as_batch(made)
-        loss: Tensor = model(pixel_values=pixels, labels=labels).loss
-        return loss
+        with torch.autocast("cpu", torch.bfloat16):
+            loss: Tensor = model(pixel_values=pixels, labels=labels).loss
+        return loss.float()
 
     average = Average(model, options.boxes.steps)
     run_stage(
@@ -232,7 +249,6 @@ def train_detector(
         report_every=250,
     )  # fmt: skip
     average.copy_to(model)
-    model.config.named_by, model.config.detection_threshold = ENCODER, THRESHOLD
     save_detector(out_dir, model.eval())
     run.say(f"saved {out_dir}")
     return out_dir

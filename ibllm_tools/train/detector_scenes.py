@@ -23,7 +23,7 @@ from ibllm_tools.train.data import Table
 Pixels = NDArray[np.uint8]
 
 BLANK, WHOLE, SAME = 0.08, 0.12, 0.35  # shares of scenes: no thing, one that fills it, one class
-STRANGER = 0.1  # share of the pasted things that have no class
+STRANGER = 0.1  # share of the pasted things that have no class, by default
 COUNT_WEIGHTS = (4, 4, 4, 3, 2)  # of one thing, two, …
 LEAST_SIDE, MOST_SIDE = 0.26, 0.9  # of the scene's side
 MAX_SHARED = 0.12  # of a thing that another one may cover
@@ -63,10 +63,17 @@ class SceneMaker:
         classes: Concept ids of the classes, in the order of their numbers.
         backgrounds: Concept ids whose photos serve as backgrounds.
         augment: Change colours and sharpness strongly, as for training.
+        strangers: Share of the pasted things that have no class.
     """
 
     def __init__(
-        self, photos: Table, classes: Sequence[int], backgrounds: Sequence[int], *, augment: bool
+        self,
+        photos: Table,
+        classes: Sequence[int],
+        backgrounds: Sequence[int],
+        *,
+        augment: bool,
+        strangers: float = STRANGER,
     ) -> None:
         """Sort the rows by what they serve for."""
         self._values = photos.values
@@ -75,7 +82,7 @@ class SceneMaker:
         behind = np.isin(photos.concept, list(backgrounds))
         self._behind = np.flatnonzero(behind)
         self._strangers = np.flatnonzero(~known & ~behind)
-        self._augment = augment
+        self._augment, self._share = augment, strangers
 
     def make(self, rng: np.random.Generator, height: int, width: int) -> Scene:
         """Compose one scene of (height, width) pixels."""
@@ -96,7 +103,7 @@ class SceneMaker:
         )
 
     def _draw_label(self, rng: np.random.Generator, labels: list[int]) -> int | None:
-        if len(self._strangers) and rng.random() < STRANGER:
+        if len(self._strangers) and rng.random() < self._share:
             return None
         if labels and rng.random() < SAME:
             return labels[-1]
