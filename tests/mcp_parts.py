@@ -45,7 +45,7 @@ class LoudnessReader:
 
 
 class EndlessChat(BaseChatModel):
-    """Says one word after another until it is stopped."""
+    """Says words, fifty at a time, until it is stopped."""
 
     ended: list[str] = []  # noqa: RUF012 - pydantic copies it
 
@@ -59,7 +59,8 @@ class EndlessChat(BaseChatModel):
     async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
         try:
             while True:
-                yield ChatGenerationChunk(message=AIMessageChunk("on and "))
+                for _ in range(50):
+                    yield ChatGenerationChunk(message=AIMessageChunk("on and "))
                 await asyncio.sleep(0.05)
         finally:
             self.ended.append("ended")
@@ -82,7 +83,7 @@ def running(settings, **http):
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 def listing(*folders):

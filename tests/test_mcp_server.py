@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import anyio
 import pytest
 from chat_samples import picture, sound
 from PIL import Image as PilImage
+from serving_server import post
 from tiny_model import save_tiny_model
 
 pytest.importorskip("mcp", reason="needs the extra [mcp]")
 
-import httpx
 from mcp_parts import (
     EndlessChat,
     LoudnessReader,
@@ -152,7 +153,8 @@ async def test_objects_come_with_a_picture_of_their_boxes(url, places):
     assert values["detections"][0]["box"] == [20, 30, 60, 70]
     assert (values["name"], values["width_px"], values["height_px"]) == ("square.png", 160, 90)
     text, drawn = found["content"]
-    assert "square 0.90 at (20, 30, 60, 70)" in text["text"]
+    assert "1 square (left)" in text["text"]
+    assert "square 0.90 (20, 30, 60, 70)" in text["text"]
     with PilImage.open(io.BytesIO(base64.b64decode(drawn["data"]))) as shown:
         assert shown.format == "JPEG"
         assert max(shown.size) <= 1280
@@ -406,10 +408,10 @@ async def test_a_client_that_cancels_stops_the_answer(settings):
 
 
 async def test_a_search_that_is_cancelled_keeps_what_it_encoded(settings, tmp_path):
-    n_files = 100
+    n_files = 60
     for n in range(n_files):
         PilImage.effect_noise((32, 32), 50 + n).save(tmp_path / f"{n}.png")
-    begun, totals = anyio.Event(), []
+    begun, cancelled, totals = anyio.Event(), threading.Event(), []
 
     async def progress(done, total, message):
         totals.append(total)
@@ -420,8 +422,10 @@ async def test_a_search_that_is_cancelled_keeps_what_it_encoded(settings, tmp_pa
 
     class Slow(ImageBindEmbeddings):
         def iter_rows(self, rows):
-            for result in super().iter_rows(rows):
-                time.sleep(0.05)
+            for n, result in enumerate(super().iter_rows(rows)):
+                if n == 4:
+                    assert cancelled.wait(60)
+                    time.sleep(2)  # until the server has heard of it
                 yield result
 
     slow = Slow(model=settings.chat.model)
@@ -432,6 +436,7 @@ async def test_a_search_that_is_cancelled_keeps_what_it_encoded(settings, tmp_pa
                 tasks.start_soon(search, session)
                 await begun.wait()
                 tasks.cancel_scope.cancel()
+            cancelled.set()
             totals.clear()
             found = await search(session)
     assert found["structuredContent"]["n_searched"] == n_files
@@ -440,24 +445,24 @@ async def test_a_search_that_is_cancelled_keeps_what_it_encoded(settings, tmp_pa
 
 def test_a_web_page_with_a_name_of_its_own_reaches_nothing(url):
     def status(**headers):
-        return httpx.post(url, json=HELLO, headers={**HEADERS, **headers}).status_code
+        return post(url, json=HELLO, headers={**HEADERS, **headers}).status_code
 
     assert status() == 200
     assert status(Host="evil.example:80") == 421
     assert status(Host="127.0.0.1.evil.example:80") == 421
     assert status(Origin="http://evil.example") == 403
     assert status(Origin="http://localhost:3000") == 200
-    assert httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code >= 400
+    assert post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code >= 400
 
 
 async def test_a_key_is_asked_for(settings):
     with running(settings, keys=("one", "two"), max_body_bytes=2000) as address:
         for sent in ({}, {"Authorization": "Bearer no"}, {"Authorization": "one"}):
-            answer = httpx.post(address, json=HELLO, headers={**HEADERS, **sent})
+            answer = post(address, json=HELLO, headers={**HEADERS, **sent})
             assert answer.status_code == 401
             assert "Bearer KEY" in answer.json()["error"]
         big = {**HEADERS, "Authorization": "Bearer two"}
-        assert httpx.post(address, content=b"x" * 3000, headers=big).status_code == 413
+        assert post(address, content=b"x" * 3000, headers=big).status_code == 413
         async with connected(address, key="two") as session:
             assert (await session.list_tools()).tools
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ibllm_tools.errors import MissingExtraError
 
-ROOTS_TIMEOUT_S = 5.0
+ROOTS_TIMEOUT_S = 20.0
 _ROOTS = "roots"
 
 
