@@ -53,7 +53,9 @@ class DetectorOptions:
     classes: tuple[str, ...] = CLASSES
     looks: Schedule = field(default_factory=lambda: Schedule(900, 2e-3, 60, decay_from=0.3))
     boxes: Schedule = field(
-        default_factory=lambda: Schedule(12_000, 7e-4, 150, decay_from=0.4, clip=0.5, save_every=150)
+        default_factory=lambda: Schedule(
+            12_000, 7e-4, 150, decay_from=0.4, clip=0.5, save_every=150
+        )
     )
     width: int = 32
 
