@@ -1,6 +1,7 @@
 """`perception` the user's way: questions go to the right experts, and come back answered."""
 
 import io
+import random
 import re
 
 import av
@@ -24,7 +25,8 @@ from ibllm_tools.evaluate.task_answers import Expected
 from ibllm_tools.evaluate.task_drawing import draw_tasks
 from ibllm_tools.evaluate.task_scenes import Pack
 from ibllm_tools.evaluate.tasks import as_section, run_task
-from ibllm_tools.routing import ANSWER_PROMPT, PLAIN_PROMPT
+from ibllm_tools.routing import ANSWER_PROMPT, EXPERTS, PLAIN_PROMPT, template_of
+from ibllm_tools.train.route_words import draw_template
 
 
 class Router(ScriptedBrain):
@@ -129,6 +131,14 @@ def test_tasks_are_the_same_for_a_seed(pack):
     assert [t.question for t in first] == [t.question for t in again]
     assert [t.expected for t in first] == [t.expected for t in again]
     assert [t.expected for t in first] != [t.expected for t in other]
+
+
+def test_no_task_has_a_template_of_training(pack):
+    rng = random.Random(0)
+    routes = [f"{expert}{ending}" for expert in EXPERTS for ending in ("", "_zh")]
+    trained = {template_of(draw_template(rng, route)) for route in routes for _ in range(300)}
+    assert len(trained) > 1000
+    assert not trained & {template_of(task.question) for task in draw_tasks(pack)}
 
 
 @pytest.mark.parametrize(
