@@ -49,14 +49,14 @@ def verdicts(state):
             "What do you see?",
             "I see two dogs and a boat.",
             ["dog", "boat", "dog"],
-            {"2 dog": "confirmed", "a boat": "confirmed"},
+            {"2 dogs": "confirmed", "a boat": "confirmed"},
             1.0,
         ),
         (
             "What do you see?",
             "Three dogs near a traffic light.",
             ["dog", "dog"],
-            {"3 dog": "contradicted", "a traffic light": "not found"},
+            {"3 dogs": "contradicted", "a traffic light": "not found"},
             0.0,
         ),
         (
@@ -69,8 +69,8 @@ def verdicts(state):
         ("Is there a dog?", "No.", ["dog"], {"no dog": "contradicted"}, 0.0),
         ("Is there a dog?", "No, it is a boat.", ["boat"], None, 1.0),
         ("Do you see a boat?", "Yes.", ["boat"], {"a boat": "confirmed"}, 1.0),
-        ("How many dogs are there?", "Two.", ["dog", "dog"], {"2 dog": "confirmed"}, 1.0),
-        ("How many dogs are there?", "2 dogs", ["dog"], {"2 dog": "contradicted"}, 0.0),
+        ("How many dogs are there?", "Two.", ["dog", "dog"], {"2 dogs": "confirmed"}, 1.0),
+        ("How many dogs are there?", "2 dogs", ["dog"], {"2 dogs": "contradicted"}, 0.0),
         ("How many dogs are there?", "None.", [], {"no dog": "confirmed"}, 1.0),
         ("What is it?", "A unicorn.", ["dog"], {"a unicorn": "cannot be checked"}, None),
         ("What is it?", "I do not know.", ["dog"], {}, None),
@@ -113,7 +113,7 @@ def test_several_pictures_are_checked_together(tmp_path):
     media = [squares("dog"), squares("dog", "boat", name="more.png")]
     state = run(script, "What?", *media, folder=tmp_path)
     assert [entry["id"] for entry in state["report"]["found"]] == ["image-1", "image-2"]
-    assert verdicts(state) == {"2 dog": "confirmed"}
+    assert verdicts(state) == {"2 dogs": "confirmed"}
 
 
 def test_an_open_detector_is_asked_for_the_nouns(tmp_path):

@@ -47,6 +47,17 @@ def test_calls_and_results_are_told_as_steps(tmp_path):
     assert events[0]["text"] == 'detect_objects(image="image-1")'
 
 
+def test_pictures_that_tools_drew_are_not_compared(tmp_path):
+    first = [call("detect_objects", image="image-1"), "One."]
+    _, graph = dialog([*first, call("find_similar", query="audio-1"), result], tmp_path)
+    state = graph.invoke(say("How many dogs?", squares("dog")), THREAD)
+    assert set(state["attachments"]) == {"image-1", "image-2"}
+    sound = Media.from_path(MEDIA_FOLDER / "sea.ogg")
+    state = graph.invoke(say("Which picture fits this?", sound), THREAD)
+    [found] = [m for m in state["messages"] if getattr(m, "name", "") == "find_similar"]
+    assert [entry["id"] for entry in found.artifact["results"]] == ["image-1"]
+
+
 def test_what_a_model_makes_up_opens_nothing(tmp_path):
     script = [call("detect_objects", image="/etc/passwd"), result]
     _, graph = dialog(script, tmp_path)

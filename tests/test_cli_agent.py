@@ -57,6 +57,13 @@ def test_steps_are_shown_beside_the_answer(agent, detector, tmp_path):
     assert Image.open(saved).format == "PNG"
 
 
+def test_an_answer_is_told_though_there_is_no_picture_to_save(agent, tmp_path):
+    status, out, err = agent("dialog", "Good morning!", "--save", tmp_path / "none.png")
+    assert status == 1
+    assert out.strip()
+    assert "found no picture" in err
+
+
 def test_json_is_for_programs(agent, detector):
     status, out, _ = agent(
         *("modality_experts", "dog.mp4", "What happens?", "--detector", detector),

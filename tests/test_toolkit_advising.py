@@ -61,6 +61,12 @@ def test_a_count_needs_the_detector_and_an_id_that_is_there(offered):
     assert "detect_objects" not in names_of(rounds[-1]) or len(rounds) == 1
 
 
+def test_an_id_that_the_question_names_is_the_only_choice(offered):
+    rounds, _ = offered("Which one is most similar to audio-1?", "dog.jpg", "dog.ogg", "car.ply")
+    [similar] = [t for t in rounds[0] if isinstance(t, dict)]
+    assert similar["function"]["parameters"]["properties"]["query"]["enum"] == ["audio-1"]
+
+
 def test_spoken_words_need_the_recognizer(offered):
     rounds, _ = offered("What does the speaker say in the recording?", "dog.ogg")
     assert "transcribe_speech" in names_of(rounds[0])

@@ -29,6 +29,7 @@ from ibllm_tools.agent_graphs.steps import tell_step
 from ibllm_tools.attachments.records import media_of, tag_of
 from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.media import Image, load
+from ibllm_tools.routing.tool_texts import counted
 from ibllm_tools.toolkit.experts import Experts
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class _Detection:
             things = detector.detect(
                 self._picture(record), labels if is_open else None, self._threshold
             )
-            counts = ", ".join(f"{n} {label}" for label, n in things.counts().items())
+            counts = counted(things.counts())
             tell_step("detect", f"{tag_of(record)}: {counts or 'nothing'}", counts=things.counts())
             found.append({"id": record["id"], **things.model_dump(mode="json")})
         return {"found": found}
@@ -211,8 +212,7 @@ def summary(evidence: Evidence) -> str:
     """The verdict in words."""
     lines = [f"- {claim.said}: {claim.verdict}; {claim.reason}" for claim in evidence.claims]
     if evidence.unmentioned:
-        also = ", ".join(f"{n} {label}" for label, n in evidence.unmentioned.items())
-        lines.append(f"- not mentioned, but found: {also}")
+        lines.append(f"- not mentioned, but found: {counted(evidence.unmentioned)}")
     if evidence.reliability is None:
         return "\n".join(["Reliability: nothing in the answer can be checked.", *lines])
     return "\n".join([f"Reliability {evidence.reliability:.0%}:", *lines])

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ibllm_tools.agent_graphs.nouns import Mention, find_mentions, number_in
+from ibllm_tools.routing.tool_texts import counted
 
 if TYPE_CHECKING:
     from ibllm_tools.experts.results import Detections
@@ -18,6 +19,8 @@ _YES_NO = re.compile(r"^\s*(is|are|do|does|can|was|were|has|have)\b", re.IGNOREC
 _HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
 _SAYS_NO = re.compile(r"^\W*(no|nope|none)\b", re.IGNORECASE)
 _SAYS_YES = re.compile(r"^\W*(yes|yeah|sure)\b", re.IGNORECASE)
+_LIKE_YOU = ("eu", "one", "uni", "use")
+"""Letters of a vowel that are not spoken as one: a unicorn."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Claim:
 
     Attributes:
         label: What it is about.
-        said: The claim in words, such as "2 dog" or "no cat".
+        said: The claim in words, such as "2 dogs" or "no cat".
         verdict: Whether it holds.
         n_found: How many the detector found.
         score: Of the surest one that was found; None where there is none.
@@ -129,27 +132,35 @@ def _labels(mentions: Sequence[Mention]) -> set[str]:
 def _judge(mention: Mention, scores: dict[str, list[float]]) -> Claim:
     label, seen = mention.label, scores.get(mention.label, [])
     n, best = len(seen), max(seen, default=None)
-    said = f"no {label}" if mention.denied else f"{mention.count or 'a'} {label}"
+    said = _said(mention)
     verdict: Verdict
     if not mention.known:
         verdict, reason = "cannot be checked", f"the detector does not know {label!r}"
     elif mention.denied:
         verdict = "contradicted" if n else "confirmed"
-        reason = f"the answer denies {label}; the detector finds {n or 'none'}"
+        reason = f"the answer denies it; the detector finds {n or 'none'}"
     elif not n:
         verdict, reason = "not found", f"the detector finds no {label}"
     elif mention.count is not None and mention.count != n:
         verdict = "contradicted"
-        reason = f"the answer says {mention.count} {label}; the detector finds {n}"
+        reason = f"the answer says {said}; the detector finds {n}"
     else:
-        verdict, reason = "confirmed", f"the detector finds {n} {label} ({best:.2f})"
+        verdict, reason = "confirmed", f"the detector finds {counted({label: n})} ({best:.2f})"
     return Claim(label, said, verdict, n, best, reason)
+
+
+def _said(mention: Mention) -> str:
+    if mention.denied:
+        return f"no {mention.label}"
+    if mention.count is not None:
+        return counted({mention.label: mention.count})
+    is_open = mention.label[:1] in tuple("aeiou") and not mention.label.startswith(_LIKE_YOU)
+    return f"{'an' if is_open else 'a'} {mention.label}"
 
 
 def _instead(claim: Claim, others: dict[str, int]) -> Claim:
     """Where nothing that was said is there, and other things are, those contradict it."""
     if claim.verdict != "not found":
         return claim
-    there = ", ".join(f"{n} {label}" for label, n in others.items())
-    reason = f"the answer says {claim.label}; the detector finds {there} instead"
+    reason = f"the answer says {claim.said}; the detector finds {counted(others)} instead"
     return Claim(claim.label, claim.said, "contradicted", 0, None, reason)

@@ -250,8 +250,8 @@ class _Experts:
         held = state.get("attachments", {})
         from ibllm_tools.agent_graphs.timeline_picture import draw_timeline
 
-        looked = [(held[id_], self._item(held[id_]), found) for id_, found in facts.items()]
-        media = draw_timeline([(item, found) for _, item, found in looked])
+        looked = [(self._item(held[id_]), facts[id_]) for id_ in held if id_ in facts]
+        media = draw_timeline(looked)
         if media is None:
             return {}
         drawn = self._shelf.keep(media, held)

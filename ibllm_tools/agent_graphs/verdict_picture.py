@@ -11,6 +11,7 @@ from PIL import ImageDraw, ImageFont
 
 from ibllm_tools.experts import draw_detections
 from ibllm_tools.media import Media
+from ibllm_tools.routing.tool_texts import counted
 
 if TYPE_CHECKING:
     from ibllm_tools.agent_graphs.evidence import Evidence
@@ -58,12 +59,13 @@ def as_png(picture: PilImage.Image, name: str) -> Media:
 
 
 def _lines(evidence: Evidence) -> list[tuple[str, str]]:
-    score = "-" if evidence.reliability is None else f"{evidence.reliability:.0%}"
-    lines = [(f"reliability {score}", INK)]
+    score = evidence.reliability
+    told = "nothing that was said can be checked" if score is None else f"reliability {score:.0%}"
+    lines = [(told, INK)]
     lines += [(f"{c.said}: {c.verdict} - {c.reason}", COLOURS[c.verdict]) for c in evidence.claims]
     if evidence.unmentioned:
-        also = ", ".join(f"{n} {label}" for label, n in evidence.unmentioned.items())
-        lines.append((f"not mentioned: {also}", COLOURS["cannot be checked"]))
+        also = f"not mentioned: {counted(evidence.unmentioned)}"
+        lines.append((also, COLOURS["cannot be checked"]))
     return lines
 
 

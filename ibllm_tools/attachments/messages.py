@@ -125,6 +125,23 @@ def show(
     return shown[::-1]
 
 
+def ids_for_people(messages: Sequence[AnyMessage]) -> list[str]:
+    """The attachments that tools drew for people; the model has not been shown them."""
+    return [
+        id_
+        for message in messages
+        if isinstance(message, ToolMessage)
+        for id_ in message.additional_kwargs.get(IDS, ())
+        if id_ not in message.additional_kwargs.get(_SEEN, ())
+    ]
+
+
+def drawn_since_asked(messages: Sequence[AnyMessage]) -> list[str]:
+    """Of `ids_for_people` those that came after the last question of a person."""
+    asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
+    return ids_for_people(messages[asked[-1] :]) if asked else []
+
+
 def _has_media(message: BaseMessage) -> bool:
     content = message.content
     return isinstance(content, list) and any(is_media(block) for block in content)

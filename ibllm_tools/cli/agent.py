@@ -104,6 +104,11 @@ def agent(
         print_json({**told, "picture": str(path) if path else None})
     else:
         typer.echo(answer)
+    if save is not None and path is None:
+        raise ConfigurationError(
+            "--save: found no picture to write; expected that the agent draws one, as it does "
+            "where something was found in media; leave --save out"
+        )
 
 
 def _split(parts: Sequence[str]) -> tuple[list[str], str]:
@@ -156,9 +161,13 @@ class _Shown:
         if self.quiet:
             return
         from rich.console import Console
+        from rich.table import Table
         from rich.text import Text
 
-        line = Text.assemble((f"{step.get('step', ''):>10}  ", "bold cyan"), step.get("text", ""))
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=10, justify="right", style="bold cyan")
+        line.add_column(overflow="fold")
+        line.add_row(str(step.get("step", "")), Text(str(step.get("text", ""))))
         Console(stderr=True, highlight=False).print(line)
 
 
@@ -264,12 +273,13 @@ class _Run:
         return typer.confirm(f"May it call {call}?", err=True)
 
 
-def _save(state: Mapping[str, Any], path: Path, files: AttachmentFiles) -> Path:
-    record = state.get("attachments", {}).get(state.get("picture") or "")
+def _save(state: Mapping[str, Any], path: Path, files: AttachmentFiles) -> Path | None:
+    """Write the picture of a run: the graph's, or else the last one that a tool drew."""
+    from ibllm_tools.attachments.messages import drawn_since_asked
+
+    drawn = state.get("picture") or next(iter(reversed(drawn_since_asked(state["messages"]))), "")
+    record = state.get("attachments", {}).get(drawn)
     if record is None:
-        raise ConfigurationError(
-            "--save: found no picture to write; expected that the agent draws one, as detection "
-            "and modality_experts do where something was looked at; leave --save out"
-        )
+        return None
     path.write_bytes(files.get(record["sha256"]))
     return path

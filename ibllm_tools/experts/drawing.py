@@ -15,6 +15,8 @@ from PIL import ImageDraw, ImageFont
 from ibllm_tools.experts.inputs import check_sound, to_rgb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ibllm_tools.experts.results import Detections, Transcript, Word
@@ -51,12 +53,15 @@ class _Rect(NamedTuple):
         )
 
 
-def draw_detections(image: PilImage.Image, detections: Detections) -> PilImage.Image:
+def draw_detections(
+    image: PilImage.Image, detections: Detections, labels: Sequence[str] = ()
+) -> PilImage.Image:
     """Draw boxes with labels and scores over a picture.
 
     Args:
         image: The picture, of any mode; it is not changed.
         detections: What was found in it.
+        labels: Labels in the order of their colours, where several pictures shall share these.
 
     Returns:
         A new RGB picture; of small pictures one enlarged to at least 480 pixels.
@@ -71,7 +76,8 @@ def draw_detections(image: PilImage.Image, detections: Detections) -> PilImage.I
     scale_x, scale_y = page.width / detections.width_px, page.height / detections.height_px
     px = int(min(max(LABEL_SHARE * max(page.size), MIN_LABEL_PX), MAX_LABEL_PX))
     canvas, taken = ImageDraw.Draw(page), list[_Rect]()
-    labels = sorted({found.label for found in detections.detections})
+    names = {found.label for found in detections.detections}
+    labels = [*labels, *sorted(names.difference(labels))]
     for found in detections.detections:  # the surest get the best places for their labels
         x0, y0, x1, y1 = found.box
         rect = _Rect(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
@@ -128,7 +134,8 @@ def draw_transcript(
     """
     sound = check_sound(samples, rate_hz)
     length_s = sound.size / rate_hz
-    height = 2 * MARGIN_PX + ROW_PX + WAVE_HEIGHT_PX + AXIS_PX + N_ROWS * ROW_PX
+    words, n_rows = _placed(transcript, length_s)
+    height = 2 * MARGIN_PX + ROW_PX + WAVE_HEIGHT_PX + AXIS_PX + n_rows * ROW_PX
     page = PilImage.new("RGB", (WAVE_WIDTH_PX, height), PAGE)
     canvas = ImageDraw.Draw(page)
     top = MARGIN_PX + ROW_PX
@@ -138,7 +145,8 @@ def draw_transcript(
         canvas.rectangle((x0, top, max(x1, x0 + 1), top + WAVE_HEIGHT_PX), fill=BAND)
     _draw_wave(canvas, sound, top)
     _draw_axis(canvas, length_s, top + WAVE_HEIGHT_PX)
-    _draw_words(canvas, transcript, length_s, top + WAVE_HEIGHT_PX + AXIS_PX)
+    for word in words:
+        _draw_word(canvas, word, length_s, top + WAVE_HEIGHT_PX + AXIS_PX)
     return page
 
 
@@ -178,25 +186,36 @@ def _draw_axis(canvas: ImageDraw.ImageDraw, length_s: float, y: int) -> None:
         canvas.text((x, y + 7), f"{i * step_s:g} s", GREY, _font(13), anchor="ma")
 
 
-def _draw_words(
-    canvas: ImageDraw.ImageDraw, transcript: Transcript, length_s: float, top: int
-) -> None:
-    """Each word in the first row that is free at its place; what finds none is left out."""
-    if not transcript.is_speech:
-        canvas.text((MARGIN_PX, top), "(nobody speaks)", GREY, _font(WORD_PX))
-        return
+class _Placed(NamedTuple):
+    text: str
+    start_s: float
+    end_s: float
+    x: float
+    row: int
+
+
+def _placed(transcript: Transcript, length_s: float) -> tuple[list[_Placed], int]:
+    """Each word in the first row that is free at its place, and how many rows there are.
+
+    What finds no place is left out.
+    """
+    placed: list[_Placed] = []
     row_ends = [0.0] * N_ROWS
     for text, start_s, end_s in _pieces(transcript):
         font = _font(WORD_PX, is_latin=_is_latin(text))
         text = _shortened(text, WAVE_WIDTH_PX - 2 * MARGIN_PX, font)
         x = min(_at(start_s, length_s), WAVE_WIDTH_PX - MARGIN_PX - font.getlength(text))
         row = next((i for i, end in enumerate(row_ends) if end <= x), None)
-        if row is None:
-            continue
-        y = top + row * ROW_PX
-        row_ends[row] = x + font.getlength(text) + WORD_PX / 3
-        canvas.line((_at(start_s, length_s), y, _at(end_s, length_s), y), fill=WAVE, width=2)
-        canvas.text((x, y + 4), text, INK, font)
+        if row is not None:
+            row_ends[row] = x + font.getlength(text) + WORD_PX / 3
+            placed.append(_Placed(text, start_s, end_s, x, row))
+    return placed, max((word.row + 1 for word in placed), default=1)
+
+
+def _draw_word(canvas: ImageDraw.ImageDraw, word: _Placed, length_s: float, top: int) -> None:
+    y = top + word.row * ROW_PX
+    canvas.line((_at(word.start_s, length_s), y, _at(word.end_s, length_s), y), WAVE, width=2)
+    canvas.text((word.x, y + 4), word.text, INK, _font(WORD_PX, is_latin=_is_latin(word.text)))
 
 
 def _pieces(transcript: Transcript) -> list[tuple[str, float, float]]:

@@ -14,7 +14,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ibllm_tools.attachments.lookup import attachments_of
-from ibllm_tools.routing import Adviser
+from ibllm_tools.attachments.messages import ids_for_people
+from ibllm_tools.routing import Adviser, asked_nouns, ids_in
 from ibllm_tools.toolkit.access import without_tags
 from ibllm_tools.toolkit.offering import OffersTools
 
@@ -48,19 +49,23 @@ class AdvisedTools(OffersTools):
     def offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """Offer what the question needs."""
         question, done = _turn(request.messages)
-        ids = list(attachments_of(request.state))
+        drawn = ids_for_people(request.messages)
+        ids = [id_ for id_ in attachments_of(request.state) if id_ not in drawn]
         needed = set(self._adviser.advise(question, ids)[0]) if ids else set()
         kept: list[BaseTool | dict[str, Any]] = []
         for tool in request.tools:
             if not isinstance(tool, BaseTool) or tool.name not in _EXPERT_OF:
                 kept.append(tool)
             elif _EXPERT_OF[tool.name] in needed and tool.name not in done:
-                kept.append(_narrowed(tool, ids))
+                kept.append(_narrowed(tool, ids, question))
         return request.override(tools=kept)
 
 
-def _narrowed(tool: BaseTool, ids: Sequence[str]) -> dict[str, Any]:
-    """A tool in OpenAI's form, with what it requires alone and ids as a choice."""
+def _narrowed(tool: BaseTool, ids: Sequence[str], question: str) -> dict[str, Any]:
+    """A tool in OpenAI's form, with what it requires alone and ids as a choice.
+
+    Ids that the question names are the choice, if it names any that fit.
+    """
     found = convert_to_openai_tool(tool)
     parameters = found["function"]["parameters"]
     required = parameters.get("required", [])
@@ -68,7 +73,11 @@ def _narrowed(tool: BaseTool, ids: Sequence[str]) -> dict[str, Any]:
     for name, kinds in _ID_FIELDS.items():
         fitting = [i for i in ids if i.startswith(kinds)]
         if name in fields and fitting:
-            fields[name] |= {"enum": fitting}
+            fields[name] |= {"enum": ids_in(question, fitting) or fitting}
+    if "query" in fields and (named := ids_in(question, ids)):
+        fields["query"] |= {"enum": named}
+    elif "query" in fields and not asked_nouns(question):
+        fields["query"] |= {"enum": list(ids)}
     return {
         **found,
         "function": {**found["function"], "parameters": {**parameters, "properties": fields}},

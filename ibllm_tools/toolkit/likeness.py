@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from threading import Lock
 from typing import Any
 
@@ -11,6 +12,7 @@ from langchain.tools import ToolRuntime
 from langchain_core.tools import BaseTool, ToolException
 
 from ibllm_tools.attachments.lookup import looks_like_id, looks_like_place
+from ibllm_tools.attachments.messages import ids_for_people
 from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.embeddings import ImageBindEmbeddings
 from ibllm_tools.errors import IbllmError
@@ -83,7 +85,8 @@ class Likeness:
             record, media = held.media(query) if meant else (None, None)
             if self._store is not None:
                 return self._search(media or query, k)
-            results = self._compare(held, record, media, query)[:k]
+            drawn = ids_for_people(runtime.state.get("messages", ())) if runtime else ()
+            results = self._compare(held, record, media, query, drawn)[:k]
             told = record["id"] if record is not None else f'"{query}"'
             chinese = is_chinese(question_in(runtime))
             return likeness_text(told, results, chinese=chinese), {"results": results}
@@ -116,8 +119,13 @@ class Likeness:
         record: Attachment | None,
         media: Media | None,
         query: str,
+        drawn: Collection[str],
     ) -> list[dict[str, Any]]:
-        others = [other for other in held.records.values() if other is not record]
+        others = [
+            other
+            for other in held.records.values()
+            if other is not record and other["id"] not in drawn
+        ]
         if not others:
             raise ToolException(
                 "there is no other attachment to compare with; ask the user to attach one"
