@@ -234,7 +234,7 @@ def test_what_cannot_be_used_is_told_and_the_talk_goes_on(chat, folder):
         "found no command /nonsense",
         "found a quote without its end",
         "/threads: found 'all'; expected nothing",
-        "found no attachment alone",
+        "found no attachment; /attach FILE adds one",
     ):
         assert problem in told
     assert len(answers.splitlines()) == 2
@@ -272,6 +272,14 @@ def test_a_turn_that_was_cut_off_is_closed_when_the_talk_goes_on(chat):
     messages, _ = chat.messages()
     assert [m.type for m in messages] == ["human", "ai"] * 3
     assert messages[3].additional_kwargs["stopped"]
+
+
+def test_for_a_person_lines_end_between_words():
+    shown = io.StringIO()
+    narrow = Console(file=shown, width=30, force_terminal=True, color_system=None)
+    Screen(narrow).fail("nofile.png: found no readable file; check its permissions")
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert lines == ["nofile.png: found no readable", "file; check its permissions"]
 
 
 def test_control_characters_of_a_model_do_not_reach_the_terminal():

@@ -27,7 +27,7 @@ INSTRUCTIONS = (
     'folder that may be read ({folders}), or as {{"data": base64}}; addresses are not opened. '
     "list_media tells which files there are. The model that perceives is {model}{note}."
 )
-_POCKET = ", a miniature that knows about a hundred things; take its answers as hints"
+_POCKET = ", a miniature that knows 45 everyday things; take its answers as hints"
 
 
 class Calls:

@@ -143,8 +143,10 @@ def recognise(data: bytes, modality: Modality | None, mime: str | None, name: st
     mime = _clean_mime(mime)
     format_ = FORMATS.get(_signature(data) or _textual(data, modality, mime, name))
     if format_ is None:
-        expected = formats_of(modality) if modality in _FORMATS_OF else "an accepted format"
-        raise problem(name, f"{_describe(data)}", expected, "convert it to one of these formats")
+        expected, advice = "an image, a sound, a video or a 3D shape", "PNG, WAV, MP4 or PLY"
+        if modality in _FORMATS_OF:
+            expected, advice = formats_of(modality), "one of these formats"
+        raise problem(name, _describe(data), expected, f"convert it to {advice}")
     if mime and mime not in _VAGUE_MIMES and not _agree(mime, format_):
         raise problem(
             name,

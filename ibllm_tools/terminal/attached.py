@@ -101,10 +101,12 @@ def choose(shown: Sequence[Shown], named: str | None) -> Shown:
         for entry in shown
         if named is None or named in {str(entry.number), entry.id, entry.name}
     ]
+    if not shown:
+        raise MediaError("found no attachment; /attach FILE adds one")
     if not fitting or (named is None and len(fitting) > 1):
-        names = ", ".join(f"{entry.number} ({entry.name})" for entry in shown) or "none"
-        found = "no attachment" if named is None else f"no attachment {named!r}"
-        raise MediaError(f"found {found} alone; expected one of: {names}; /attach FILE adds one")
+        names = ", ".join(f"{entry.number} ({entry.name})" for entry in shown)
+        found = f"no attachment {named!r}" if named else "several attachments"
+        raise MediaError(f"found {found}; expected one of: {names}")
     return fitting[-1]
 
 

@@ -38,16 +38,20 @@ class Screen:
 
     def notice(self, text: str) -> None:
         """Say something about the talk."""
-        self._notices.print(Text(legible(text), style="dim"))
+        self._tell(Text(legible(text), style="dim"))
 
     def fail(self, text: str) -> None:
         """Say what went wrong."""
         self.failed = True
-        self._notices.print(Text(legible(text), style="red"))
+        self._tell(Text(legible(text), style="red"))
 
     def quote(self, who: str, text: str) -> None:
         """Show a line of an earlier talk."""
-        self._notices.print(Text(f"{who}{legible(text)}", style="dim"))
+        self._tell(Text(f"{who}{legible(text)}", style="dim"))
+
+    def _tell(self, text: Text) -> None:
+        """Print beside the answers; for a person, lines end between words."""
+        self._notices.print(text, soft_wrap=not self.lively)
 
     def asked(self, text: str) -> None:
         """Show the question above its answer where its line does not stay visible by itself."""
@@ -131,7 +135,7 @@ class Answer:
         line = " ".join(legible(event.text).split())
         if len(line) > MAX_STEP:
             line = f"{line[: MAX_STEP - 1]}…"
-        self._notices.print(Text(f"→ {line}", style="dim cyan"))
+        self._notices.print(Text(f"→ {line}", style="dim cyan"), soft_wrap=not self._screen.lively)
 
     def _line_end(self) -> None:
         if self._midline or self._thinking:

@@ -251,7 +251,8 @@ class Session:
 
     async def _set_agent(self, name: str = MEDIA_AGENT) -> None:
         self._open(None if name == "off" else name)
-        self._screen.notice(f"{self._agent or self._settings.model} answers")
+        who = self._settings.model if self._agent is None else f"agent {self._agent}"
+        self._screen.notice(f"{who} answers")
 
     def _open(self, agent: str | None) -> None:
         self._graph = self._brains.open(agent)
