@@ -1,9 +1,9 @@
 """The web page without a browser: words, files, guard, shapes, neighbours, and how it answers."""
 
 import asyncio
+import base64
 import json
 import re
-import struct
 
 import httpx
 import numpy as np
@@ -20,7 +20,7 @@ from ibllm_tools.media import Media, MediaPolicy
 from ibllm_tools.ui.asking import Answerer, Choices
 from ibllm_tools.ui.guard import MAX_JSON_BYTES, Guard
 from ibllm_tools.ui.neighbours import Neighbour, Sensor, as_markdown
-from ibllm_tools.ui.shapes import MAX_SHOWN, write_cloud
+from ibllm_tools.ui.shapes import MAX_SHOWN, cloud
 from ibllm_tools.ui.talk import Talk
 from ibllm_tools.ui.tray import DEMO_MEDIA, Uploads
 from ibllm_tools.ui.words import WORDS, preferred_language, words_of
@@ -54,41 +54,26 @@ def test_the_browser_chooses_the_first_language(accepted, language):
 # shapes
 
 
-def read_glb(path):
-    data = path.read_bytes()
-    magic, version, length = struct.unpack_from("<4sII", data)
-    assert (magic, version, length) == (b"glTF", 2, len(data))
-    n_json, kind = struct.unpack_from("<I4s", data, 12)
-    assert kind == b"JSON"
-    scene = json.loads(data[20 : 20 + n_json])
-    n_body, kind = struct.unpack_from("<I4s", data, 20 + n_json)
-    body = data[28 + n_json :]
-    assert kind == b"BIN\0"
-    assert len(body) == n_body == scene["buffers"][0]["byteLength"]
-    tables = []
-    for accessor, dtype in zip(scene["accessors"], ("<f4", "<f4", "<u4"), strict=True):
-        view = scene["bufferViews"][accessor["bufferView"]]
-        raw = body[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
-        tables.append(np.frombuffer(raw, dtype).reshape(accessor["count"], -1))
-    return tables
+def points_of(text):
+    points = re.search('data-points="([^"]+)"', text)[1]
+    return np.frombuffer(base64.b64decode(points), "<u2").reshape(-1, 3) / 65535 - 0.5
 
 
 @pytest.mark.parametrize("n", [1, 10, MAX_SHOWN + 1000])
-def test_every_point_is_drawn_where_it_is(tmp_path, n):
+def test_every_point_is_drawn_where_it_is(n):
     xyz = np.random.default_rng(0).normal(3, 5, (n, 3)).astype(np.float32)
-    write_cloud(xyz, tmp_path / "cloud.glb")
-    corners, colours, faces = read_glb(tmp_path / "cloud.glb")
-    shown = min(n, MAX_SHOWN)
-    assert len(corners) == len(colours) == 6 * shown
-    assert faces.shape == (24 * shown, 1)
-    assert faces.max() == len(corners) - 1
-    centres = corners.reshape(-1, 6, 3).mean(axis=1)
-    assert np.abs(centres).max() <= 0.5 + 1e-5
-    if n == 10:
-        scale = (xyz.max(axis=0) - xyz.min(axis=0)).max()
+    points = points_of(cloud(xyz, "x"))
+    assert points.shape == (min(n, MAX_SHOWN), 3)
+    if n <= MAX_SHOWN:
         middle = (xyz.max(axis=0) + xyz.min(axis=0)) / 2
-        assert np.allclose(centres, (xyz - middle) / scale, atol=1e-5)
-        assert colours[6 * xyz[:, 1].argmax(), 0] > colours[6 * xyz[:, 1].argmin(), 0]
+        scale = max((xyz.max(axis=0) - xyz.min(axis=0)).max(), 1e-9)
+        assert np.allclose(points, (xyz - middle) / scale, atol=1e-4)
+
+
+def test_the_name_of_a_shape_opens_no_tag():
+    text = cloud(np.zeros((1, 3), np.float32), 'a"><script>alert(1)</script>.ply')
+    assert "<script" not in text
+    assert text.count('"') % 2 == 0
 
 
 # uploads

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs `pip install ibllm-tools[ui]`")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
@@ -28,12 +28,15 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--use-angle=swiftshader",  # 3D without a graphics card
-    "--enable-unsafe-swiftshader",
+    "--disable-3d-apis",  # shapes are drawn without
 ]
-START_S, WAIT_MS = 240, 60_000
+START_S, WAIT_MS = 600, 300_000  # a busy machine is slow, not stuck
 
-pytestmark = pytest.mark.timeout(400)  # on a busy machine; 10 s on a free one, each
+pytestmark = pytest.mark.timeout(1200)  # 10 s on a free machine, each
+
+NOTICE = """() => new MutationObserver(() => {
+  window.noticed ||= /exceeds|too large|maximum/i.test(document.body.innerText);
+}).observe(document.body, { childList: true, subtree: true, characterData: true })"""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def address(tmp_path_factory):
     assert found, (folder / "log").read_text()
     yield found[0]
     server.terminate()
-    server.wait(20)
+    server.wait(120)
     assert not list(folder.glob("ibllm-ui-*")), "uploads were left behind"
 
 
@@ -71,8 +74,6 @@ def opened(browser, address, width=1280, locale="en-US"):
     """The page in a fresh profile; whatever it asks of other hosts fails the test."""
     context = browser.new_context(viewport={"width": width, "height": 844}, locale=locale)
     context.set_default_timeout(WAIT_MS)
-    # Chromium looks long for a graphics card that is not there.
-    context.add_init_script("Object.defineProperty(navigator, 'gpu', { value: undefined })")
     page = context.new_page()
     asked = []
     page.on("request", lambda request: asked.append(request.url))
@@ -104,23 +105,26 @@ def answer_of(page, n=1):
 def test_a_photo_and_a_sound_are_asked_about(address, browser):
     with opened(browser, address) as page:
         attach(page, "piano.jpg", "dog.ogg")
-        labels = page.locator("#tray").inner_text()
-        assert "piano.jpg (picture): weight" in labels
-        assert "dog.ogg (sound): weight" in labels
+        tray = page.locator("#tray")
+        tray.get_by_text("piano.jpg (picture): weight").first.wait_for()
+        tray.get_by_text("dog.ogg (sound): weight").first.wait_for()
         page.get_by_role("spinbutton", name=re.compile("dog.ogg")).fill("0.5")
         page.fill("#composer textarea", "What could be happening?")
         page.keyboard.press("Enter")
         answer = answer_of(page)
         asked = page.locator("#chat .message-row.user-row")
-        assert asked.locator("img").count() == 1
-        assert asked.locator("audio, [data-testid*=audio], canvas, .audio").count() >= 1
+        asked.locator("img").wait_for()
+        asked.locator("audio, [data-testid*=audio], canvas, .audio").first.wait_for(
+            state="attached"
+        )
         assert "What could be happening?" in asked.inner_text()
         assert re.search(r"\b(piano|dog|music|bark\w*)\b", answer), answer
         page.get_by_role("button", name="What the visual cache pulled in").click()
         table = page.locator("#chat table")
+        table.nth(1).wait_for()
         assert table.count() == 2
         assert "piano" in table.first.inner_text()
-        assert page.locator("#tray").is_hidden()
+        tray.wait_for(state="hidden")
 
         page.get_by_text("中文").click()
         page.get_by_role("button", name="新对话").click()
@@ -152,31 +156,32 @@ def test_on_a_phone_everything_is_reached_by_keyboard(address, browser):
         assert not page.evaluate(wide)
 
 
-@pytest.mark.slow
 def test_a_shape_turns(address, browser):
+    drawn = "canvas => canvas.toDataURL()"
     with opened(browser, address) as page:
         page.get_by_role("button", name="A 3D shape").click()
         page.locator("#tray input[type=range]:visible").first.wait_for()
         page.locator("#composer textarea").press("Enter")
+        canvas = page.get_by_role("img", name=re.compile("fish.ply"))
+        page.wait_for_function(
+            "() => document.querySelector('#chat canvas')?.dataset.turned !== undefined"
+        )
         answer_of(page)
-        canvas = page.locator("#chat canvas")
-        canvas.wait_for()
-        page.wait_for_function("document.querySelector('#chat canvas').tabIndex === 0")
+        picture = Image.open(BytesIO(canvas.screenshot())).convert("RGB")
+        assert len(picture.resize((80, 60)).getcolors(4800)) > 50, "nothing is drawn"
 
-        for _ in range(40):
-            before = Image.open(BytesIO(canvas.screenshot())).convert("RGB")
-            if (n_colours := len(before.resize((80, 60)).getcolors(4800))) > 50:
-                break
-            page.wait_for_timeout(500)
-        assert n_colours > 50, "nothing is drawn"
+        at_first = canvas.evaluate(drawn)
+        canvas.press("ArrowRight")
+        by_key = canvas.evaluate(drawn)
+        assert by_key != at_first
+        canvas.press("ArrowLeft")
+        assert canvas.evaluate(drawn) == at_first
         box = canvas.bounding_box()
         page.mouse.move(box["x"] + 100, box["y"] + 100)
         page.mouse.down()
         page.mouse.move(box["x"] + 220, box["y"] + 110, steps=4)
         page.mouse.up()
-        page.wait_for_timeout(1500)
-        after = Image.open(BytesIO(canvas.screenshot())).convert("RGB")
-        assert ImageChops.difference(before, after).getbbox() is not None
+        assert canvas.evaluate(drawn) not in {at_first, by_key}
 
 
 def test_sessions_see_nothing_of_each_other_and_errors_are_plain(address, browser, tmp_path):
@@ -184,8 +189,9 @@ def test_sessions_see_nothing_of_each_other_and_errors_are_plain(address, browse
     large.write_bytes(b"\xff\xd8\xff" + bytes(2**20))
     broken.write_bytes((DEMO / "dog.jpg").read_bytes()[:3000])
     with opened(browser, address) as one, opened(browser, address) as other:
+        one.evaluate(NOTICE)
         one.set_input_files("#composer input[type=file]", str(large))
-        one.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first.wait_for()
+        one.wait_for_function("window.noticed")
         one.set_input_files("#composer input[type=file]", str(broken))
         one.locator("#tray input[type=range]:visible").first.wait_for()
         one.fill("#composer textarea", "What is this?")

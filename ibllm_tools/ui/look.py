@@ -23,7 +23,10 @@ CSS = """
 #chat > .wrapper > label { position: absolute; clip-path: inset(50%); }
 #chat button:has(path[d^="M23,20a5"]), #chat .message-buttons-right { display: none; }
 #chat .message img { max-height: 220px; width: auto; }
-#chat .model3D, #chat canvas { width: 300px; max-width: 100%; height: 220px; }
+#chat figure.cloud { margin: 0; }
+#chat canvas.cloud { width: 300px; max-width: 100%; height: 220px; cursor: grab; }
+#chat canvas.cloud { display: block; touch-action: pan-y; }
+#chat figcaption { font-size: 0.85em; }
 #chat table { font-size: 0.9em; margin: 4px 0 12px; border: 0; }
 #chat tr, #chat td, #chat th { border: 0; background: transparent; }
 #chat td, #chat th { padding: 2px 16px 2px 0; white-space: nowrap; }
@@ -48,17 +51,6 @@ CSS = """
   #examples button { flex: 0 0 auto; }
 }
 """
-
-ON_LOAD = """
-() => {
-  const even = () => document.querySelectorAll("canvas[tabindex='1']").forEach((canvas) => {
-    canvas.tabIndex = 0;
-  });
-  const what = { childList: true, subtree: true, attributes: true, attributeFilter: ["tabindex"] };
-  new MutationObserver(even).observe(document.body, what);
-}
-"""
-"""A shape takes its turn when someone steps through the page with the Tab key."""
 
 SIGNATURE = "(value) => ((value && value.files) || []).map((file) => file.path).join('\\n')"
 """What the browser computes by itself: which files are attached."""

@@ -270,8 +270,7 @@ class Page:
             sensed: Any = None if sense == AUTO else sense
             one = self._uploads.read(path, sensed, weight)
             media.append(one)
-            folder, policy = self._uploads.folder, self._uploads.policy
-            pictures.append(pictured(one, path, words, folder, policy))
+            pictures.append(pictured(one, path, words, self._uploads.policy))
         return media, pictures
 
 

@@ -101,9 +101,10 @@ def _launch(settings: UiSettings, folder: Path) -> Any:
         raise MissingExtraError("gradio", "ui") from error
     from ibllm_tools.attachments.files import AttachmentFiles
     from ibllm_tools.ui.asking import Answerer
-    from ibllm_tools.ui.look import CSS, ON_LOAD, theme
+    from ibllm_tools.ui.look import CSS, theme
     from ibllm_tools.ui.neighbours import Sensor
     from ibllm_tools.ui.page import Page
+    from ibllm_tools.ui.shapes import SCRIPT
     from ibllm_tools.ui.tray import DEMO_MEDIA, Uploads
 
     shown = folder / "browser"
@@ -133,7 +134,7 @@ def _launch(settings: UiSettings, folder: Path) -> Any:
             enable_monitoring=False,
             theme=theme(),
             css=CSS,
-            js=ON_LOAD,
+            js=SCRIPT.read_text(),
             app_kwargs={"middleware": _middleware(settings.host), "docs_url": None},
         )
     except OSError as error:

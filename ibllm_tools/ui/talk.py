@@ -46,16 +46,13 @@ class Talk:
         self.show(f"**{words['problem']}**\n\n{plain(text)}")
 
 
-def pictured(
-    media: Media, path: str, words: dict[str, str], folder: Path, policy: MediaPolicy
-) -> Any:
+def pictured(media: Media, path: str, words: dict[str, str], policy: MediaPolicy) -> Any:
     """What the page shows for an attachment: itself, or a shape that can be turned.
 
     Args:
         media: The attachment.
         path: Where its upload lies.
         words: The page's words.
-        folder: Where files for the browser are written.
         policy: Limits on decoding.
 
     Raises:
@@ -66,14 +63,11 @@ def pictured(
     import gradio as gr
 
     from ibllm_tools.media import Points
-    from ibllm_tools.ui.shapes import write_cloud
+    from ibllm_tools.ui.shapes import cloud
 
     item = load(media, policy)
     assert isinstance(item, Points)
-    target = new_file(folder, Path(media.name).stem + ".glb")
-    write_cloud(item.xyz, target)
-    label = words["shape"].format(name=media.name)
-    return gr.Model3D(str(target), label=label, interactive=False)
+    return gr.HTML(cloud(item.xyz, words["shape"].format(name=media.name)))
 
 
 def new_file(folder: Path, name: str) -> Path:
