@@ -11,21 +11,24 @@ LONGEST_S = 100  # what never comes is an error, and no test that hangs
 
 
 class Gate:
-    """Forward calls of an engine's model: counted, and held from a number on until it is opened."""
+    """Forward calls of an engine's model: counted, and held from a number on."""
 
     def __init__(self, engine, held_from):
         self.steps = 0
         self._held_from = held_from
-        self._open = threading.Event()
+        self._changed = threading.Condition()
         self._hook = engine.model.llm.register_forward_hook(self._count)
 
     def _count(self, *_):
         self.steps += 1
-        if self.steps >= self._held_from:
-            assert self._open.wait(LONGEST_S)
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.steps < self._held_from, LONGEST_S)
 
-    def open(self):
-        self._open.set()
+    def open(self, held_from=10**9):
+        """Let the calls go on, up to another number."""
+        with self._changed:
+            self._held_from = held_from
+            self._changed.notify_all()
 
     def __enter__(self):
         return self
@@ -48,3 +51,11 @@ def time_over(engine, monkeypatch, after):
             yield
         finally:
             hook.remove()
+
+
+def wait_until(is_so):
+    """Wait for what another thread does."""
+    ends = time.monotonic() + LONGEST_S
+    while not is_so():
+        assert time.monotonic() < ends, "it did not come to be"
+        time.sleep(0.005)

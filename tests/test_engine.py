@@ -2,11 +2,12 @@
 
 import re
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from engine_gates import Gate, wait_until
 from engine_models import alone, answer, saying, tiny_engine, together, user
 from test_model import KINDS
 
@@ -94,25 +95,31 @@ def test_a_short_prompt_overtakes_a_long_one():
     first = []
 
     def work(index):
-        time.sleep(0.01 * index)
         text = answer(engine, *asked[index])[0]
         first.append(index)
         return text
 
-    assert together(3, work) == expected
+    with Gate(engine, held_from=2) as gate, ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(work, 0)]
+        wait_until(lambda: gate.steps == 2)  # the long prompt is being read
+        found += [pool.submit(work, 1), pool.submit(work, 2)]
+        wait_until(lambda: len(engine._scheduler._waiting) == 2)
+        gate.open()
+        assert [one.result() for one in found] == expected
     assert first[-1] == 0
     engine.close()
 
 
 def test_a_short_answer_does_not_wait_for_a_long_one(engine):
-    long = engine.stream(user("tell"), sampling=Sampling(max_tokens=400))
-    next(long)
-    started = time.monotonic()
-    answer(engine, user("short"), sampling=Sampling(max_tokens=2))
-    waited = time.monotonic() - started
-    n_left = sum(1 for _ in long)
-    assert n_left > 100
-    assert waited < (time.monotonic() - started) / 4
+    with Gate(engine, held_from=8) as gate, ThreadPoolExecutor(1) as pool:
+        long = engine.stream(user("tell"), sampling=Sampling(max_tokens=400))
+        next(long)
+        short = pool.submit(answer, engine, user("short"), sampling=Sampling(max_tokens=2))
+        wait_until(lambda: engine._scheduler._waiting)
+        gate.open(held_from=40)
+        assert short.result()[1].n_output_tokens == 2  # while the long one is held
+        gate.open()
+        assert sum(1 for _ in long) > 100
 
 
 def test_one_piece_holds_everything_if_asked(engine):
@@ -183,32 +190,31 @@ def test_memory_grows_with_what_is_needed():
 
 def test_a_closed_iterator_leaves_its_slot_to_others():
     engine = tiny_engine(slots=1)
-    first = engine.stream(user("tell"), sampling=Sampling(max_tokens=480))
-    next(first)
-    first.close()
-    text, _ = answer(engine, user("hi"), sampling=Sampling(max_tokens=5))
-    assert text == alone(engine, user("hi"), (), Sampling(max_tokens=5))
-    dropped = engine.stream(user("tell"), sampling=Sampling(max_tokens=480))
-    next(dropped)
-    del dropped
-    started = time.monotonic()
-    answer(engine, user("hi"), sampling=Sampling(max_tokens=1))
-    assert time.monotonic() - started < 2
+    for leave in (lambda stream: stream.close(), lambda stream: None):
+        with Gate(engine, held_from=8) as gate:
+            left = engine.stream(user("tell"), sampling=Sampling(max_tokens=480))
+            next(left)
+            leave(left)
+            del left
+            gate.open()
+            text, _ = answer(engine, user("hi"), sampling=Sampling(max_tokens=5))
+            assert gate.steps < 30
+        assert text == alone(engine, user("hi"), (), Sampling(max_tokens=5))
     engine.close()
 
 
 def test_more_than_the_queue_holds_is_refused():
     engine = tiny_engine(slots=1, queue=1)
-    running = engine.stream(user("a"), sampling=Sampling(max_tokens=400))
-    next(running)
-    waiting = threading.Thread(target=answer, args=(engine, user("b")), daemon=True)
-    waiting.start()
-    while engine._scheduler._n_open < 2:
-        time.sleep(0.01)
-    with pytest.raises(QueueFullError, match=r"2 answers under way.*at most 2"):
-        next(engine.stream(user("c")))
-    running.close()
-    waiting.join(20)
+    with Gate(engine, held_from=8):
+        running = engine.stream(user("a"), sampling=Sampling(max_tokens=400))
+        next(running)
+        waiting = threading.Thread(target=answer, args=(engine, user("b")), daemon=True)
+        waiting.start()
+        wait_until(lambda: engine.n_open == 2)
+        with pytest.raises(QueueFullError, match=r"2 answers under way.*at most 2"):
+            next(engine.stream(user("c")))
+        running.close()
+    waiting.join(100)
     assert not waiting.is_alive()
     assert answer(engine, user("c"), sampling=Sampling(max_tokens=3))[1].n_output_tokens == 3
     engine.close()

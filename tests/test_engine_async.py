@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import time
 
 import pytest
+from engine_gates import Gate
 from engine_models import alone, answer, saying, tiny_engine, user
 
 from ibllm_tools.decoding import Sampling
@@ -33,13 +33,12 @@ async def test_many_tasks_get_what_each_gets_alone(engine):
 
 
 async def test_the_loop_is_free_while_an_answer_is_computed(engine):
-    longest, last = 0.0, time.monotonic()
-    task = asyncio.create_task(gathered(engine, user("tell"), (), Sampling(max_tokens=300)))
-    while not task.done():
-        await asyncio.sleep(0.001)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    assert len(await task) > 250
-    assert longest < 0.5
+    with Gate(engine, held_from=8) as gate:
+        task = asyncio.create_task(gathered(engine, user("tell"), (), Sampling(max_tokens=300)))
+        while gate.steps < 8:
+            await asyncio.sleep(0.001)
+        gate.open()  # only a loop that is free comes to this
+        assert len(await task) > 250
 
 
 async def test_a_cancelled_task_leaves_its_slot():
@@ -50,14 +49,15 @@ async def test_a_cancelled_task_leaves_its_slot():
         async for _ in engine.astream(user("tell"), (), Sampling(max_tokens=480)):
             begun.set()
 
-    task = asyncio.create_task(endless())
-    await begun.wait()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    started = time.monotonic()
-    await gathered(engine, user("x"), (), Sampling(max_tokens=2))
-    assert time.monotonic() - started < 1
+    with Gate(engine, held_from=8) as gate:
+        task = asyncio.create_task(endless())
+        await begun.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        gate.open()
+        await gathered(engine, user("x"), (), Sampling(max_tokens=2))
+        assert gate.steps < 20
     assert engine._scheduler._n_open == 0
     engine.close()
 
@@ -65,14 +65,16 @@ async def test_a_cancelled_task_leaves_its_slot():
 async def test_a_task_that_is_cancelled_while_it_waits_is_never_computed():
     engine = tiny_engine(slots=1)
     running = engine.astream(user("tell"), (), Sampling(max_tokens=480))
-    await anext(running)
-    tasks = [asyncio.create_task(gathered(engine, user(f"w{i}"))) for i in range(5)]
-    await asyncio.sleep(0.1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert engine._scheduler._n_open == 1
-    await running.aclose()
+    with Gate(engine, held_from=8):
+        await anext(running)
+        tasks = [asyncio.create_task(gathered(engine, user(f"w{i}"))) for i in range(5)]
+        while engine.n_open < 6:
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert engine._scheduler._n_open == 1
+        await running.aclose()
     assert engine._scheduler._n_open == 0
     engine.close()
 
@@ -82,10 +84,11 @@ async def test_errors_arrive_in_the_task():
     with pytest.raises(ConfigurationError, match="context"):
         await gathered(engine, user("x" * 600))
     running = engine.astream(user("tell"), (), Sampling(max_tokens=480))
-    await anext(running)
-    with pytest.raises(QueueFullError):
-        await gathered(engine, user("x"))
-    await running.aclose()
+    with Gate(engine, held_from=8):
+        await anext(running)
+        with pytest.raises(QueueFullError):
+            await gathered(engine, user("x"))
+        await running.aclose()
     engine.close()
 
 

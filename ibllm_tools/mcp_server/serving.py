@@ -214,7 +214,11 @@ def serve_http(settings: McpSettings, http: HttpSettings) -> None:
     port = listening.getsockname()[1]
     print(f"ibllm mcp: http://{http.shown_host}:{port}{PATH}", file=sys.stderr, flush=True)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
     )
     uvicorn.Server(config).run(sockets=[listening])
 
