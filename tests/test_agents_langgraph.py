@@ -114,7 +114,7 @@ def served(langgraph, settings):
         yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(100)
 
 
 def wait_for(url, process, log):
@@ -161,3 +161,9 @@ def test_langgraph_dev_serves_every_agent(served, settings):
     assert state["messages"][-1]["content"]
     assert "image-9" not in state["attachments"]
     assert state["attachments"]["image-1"]["name"] == "dog.jpg"
+    # The server refuses whatever would block its event loop; a chat model in an agent runs there.
+    thread = client.threads.create()["thread_id"]
+    message = {"messages": [{"role": "user", "content": content}]}
+    answered = client.runs.wait(thread, "dialog", input=message)
+    assert answered["messages"][-1]["type"] == "ai", answered
+    assert answered["messages"][-1]["content"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables.config import run_in_executor
 from langchain_core.utils import from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -19,16 +22,19 @@ from ibllm_tools.errors import ConfigurationError
 from ibllm_tools.media import MediaPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from typing import Self
 
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
-    from langchain_core.messages import BaseMessage
+    from langchain_core.messages import AIMessageChunk, BaseMessage
+    from langchain_core.outputs import LLMResult
 
     from ibllm_tools.engine import Engine
 
 DEFAULT_MODEL = "pocket"
+_STATE: ContextVar[tuple[str, str] | None] = ContextVar("ibllm_checkpoint_state", default=None)
+"""A model and the state of its files, looked up outside of the event loop that asks for it."""
 
 
 class ConfiguredChatModel(BaseChatModel):
@@ -90,12 +96,31 @@ class ConfiguredChatModel(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that an answer depends on: LangChain's response cache is keyed by it."""
-        from ibllm_tools.checkpoints import fingerprint
-
         names = ("device", "dtype", "stop", *ANSWER_SETTINGS)
         params = {name: getattr(self, name) for name in names}
         policy = self.media_policy.model_dump(mode="json")
-        return {**params, "checkpoint": fingerprint(self.model), "media_policy": policy}
+        known = _STATE.get()
+        _, state = known if known and known[0] == self.model else _look_up(self.model)
+        return {**params, "checkpoint": state, "media_policy": policy}
+
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer as LangChain's own method does, which needs the state of the model's files."""
+        token = _STATE.set(await run_in_executor(None, _look_up, self.model))
+        try:
+            return await super().agenerate(*args, **kwargs)
+        finally:
+            _STATE.reset(token)
+
+    async def astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[AIMessageChunk]:
+        """Stream as LangChain's own method does; see `agenerate`."""
+        _STATE.set(await run_in_executor(None, _look_up, self.model))
+        try:
+            chunks = cast("AsyncGenerator[AIMessageChunk]", super().astream(*args, **kwargs))
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            _STATE.set(None)  # an iterator may be closed in another context
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -146,3 +171,10 @@ class ConfiguredChatModel(BaseChatModel):
 def several(n: int) -> str:
     """Say why `n` answers are refused where one is streamed."""
     return f"n is {n}, but several answers cannot be streamed"
+
+
+def _look_up(model: str) -> tuple[str, str]:
+    """A model, and what tells this state of its files from others; reads the folder."""
+    from ibllm_tools.checkpoints import fingerprint
+
+    return model, fingerprint(model)

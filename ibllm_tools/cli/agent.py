@@ -259,7 +259,7 @@ class _Run:
             self._shown.show(
                 {"step": "approval", "text": f"{'approved' if approved else 'rejected'}: {call}"}
             )
-            reason = "The user does not allow this call."
+            reason = "the user does not allow it; do not call it again"
             decisions.append(
                 {"type": "approve"} if approved else {"type": "reject", "message": reason}
             )
