@@ -136,7 +136,7 @@ def test_waiting_for_room_ends_with_an_error():
     with shelf.use("a"):
         thread = threading.Thread(target=other)
         thread.start()
-        thread.join(5)
+        thread.join(60)
     assert "at work" in outcome[0]
 
 

@@ -265,7 +265,7 @@ def test_the_size_limit_holds_while_streaming(server):
     policy = policy_for(server, max_bytes=200_000)
     refused(image(f"{server.root}/large"), policy, "max_bytes")
     refused(image(f"{server.root}/stream"), policy, "max_bytes")
-    assert server.broken.wait(5)
+    assert server.broken.wait(60)
 
 
 @pytest.mark.parametrize("path", ["drip", "header", "silent"])
@@ -273,7 +273,7 @@ def test_slow_servers_are_cut(server, path):
     policy = policy_for(server, fetch_timeout_s=0.6, connect_timeout_s=0.5)
     start = time.monotonic()
     refused(image(f"{server.root}/{path}"), policy, "too slow")
-    assert time.monotonic() - start < 6
+    assert time.monotonic() - start < 9
 
 
 def test_a_closed_port_and_an_unknown_name(server):
@@ -295,7 +295,7 @@ def test_a_slow_resolver_is_not_waited_for(server, monkeypatch):
     policy = policy_for(server, allowed_hosts=("slow.test",), connect_timeout_s=0.2)
     start = time.monotonic()
     refused(image("http://slow.test/x"), policy, "resolve")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 7.5
 
 
 # --- TLS ------------------------------------------------------------------------------------

@@ -139,9 +139,9 @@ def test_missing_frames_are_zero_before_normalisation():
 def test_clips_are_spread_over_a_long_recording_at_little_cost():
     wave = torch.zeros(1, 48000 * 600)
     wave[:, 48000 * 598 :] = tone(1000, 48000, 2.0)
-    started = time.perf_counter()
+    started = time.process_time()
     first, middle, last = audio_to_clips(wave, 48000, CONFIG)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert last.mean() > first.mean() + 0.1
     torch.testing.assert_close(first, middle)
 

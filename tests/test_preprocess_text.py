@@ -71,16 +71,16 @@ def test_texts_do_not_depend_on_their_neighbours():
     "text", ["x" * 300_000, "日本語" * 50_000, "ab c" * 50_000, "&amp;" * 20_000]
 )
 def test_hostile_texts_take_seconds_at_most(text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert tokenize([text], PreprocessConfig()).shape == (1, 77)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_the_table_loads_within_a_tenth_of_a_second():
     code = (
         "import time, ibllm_tools.preprocess.text as text;"
-        "started = time.perf_counter(); text.ClipTokenizer();"
-        "print(time.perf_counter() - started)"
+        "started = time.process_time(); text.ClipTokenizer();"
+        "print(time.process_time() - started)"
     )
     times = [
         float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
