@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from ibllm_tools.cli import app
 from ibllm_tools.evaluate.detector import Found, Picture, average_precision, overlap
-from ibllm_tools.experts import has_detector, open_detector
-from ibllm_tools.experts.naming import one_box_a_thing
+from ibllm_tools.experts import has_detector, naming, open_detector
+from ibllm_tools.experts.naming import Namer, Proposals, one_box_a_thing
 from ibllm_tools.experts.naming_fit import fit_namer
 from ibllm_tools.train.detector import DetectorOptions, train_detector
 from ibllm_tools.train.loop import Schedule
@@ -79,6 +79,17 @@ def box(*corners):
 
 
 WALL = Image.new("RGB", (10, 10))
+
+
+def test_what_is_asked_for_is_likelier_to_be_there(monkeypatch):
+    boxes, opinions = torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.tensor([[0.5, 0.0, -9.0]])
+    seen = Proposals(boxes, opinions, torch.zeros(1, 4))
+    monkeypatch.setattr(naming, "propose", lambda *_: seen)
+    namer = Namer(torch.zeros(4, 4), torch.zeros(4), torch.tensor([1.0, 0.0, 0.0]))
+    classes = ["cat", "dog", "boat"]
+    assert namer.find(None, Image.new("RGB", (9, 9)), classes).labels == ["cat"]
+    assert namer.find(None, Image.new("RGB", (9, 9)), classes, {"dog"}).labels == ["dog"]
+    assert namer.find(None, Image.new("RGB", (9, 9)), classes, {"boat"}).labels == ["cat"]
 
 
 def test_overlap_is_the_shared_part_of_both():

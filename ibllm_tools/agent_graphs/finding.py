@@ -54,13 +54,14 @@ class Finder:
         detector = self.experts.detector()
         classes = detector.classes()
         item = self.item(record)
-        labels = None if classes is not None else _nouns(question)
+        nouns = _nouns(question) if classes is None else classes
+        asked = asked_nouns(question, nouns)
+        labels = nouns if classes is None else asked or None
         looked = (detector.detect(frame, labels) for frame in _frames(item))
         found = max(looked, key=lambda one: len(one.detections))
         chinese = is_chinese(question)
-        asked = asked_nouns(question, classes or labels)
         places = of_kinds(places_in(found, chinese=chinese), asked_kinds(question), asked)
-        so = conclude(question, places, classes or labels)
+        so = conclude(question, places, nouns)
         line = say_objects(record["id"], places, asked, chinese=chinese, so=so)
         return line, found.model_dump(mode="json")
 

@@ -159,7 +159,7 @@ def _find_classes(
     threshold = check_threshold(threshold, float(own))
     outputs = _run(parts, parts.processor(images=picture, return_tensors="pt"))
     if parts.namer:
-        named = parts.namer.find(outputs, picture, parts.names())
+        named = parts.namer.find(outputs, picture, parts.names(), wanted if nouns else ())
         kept = [
             i
             for i, label in enumerate(named.labels)
