@@ -270,7 +270,7 @@ def test_a_later_question_finds_the_earlier_photo_and_not_the_drawn_one(tmp_path
     graph.invoke(say("How many dogs?", squares("dog", "boat", "dog")), thread)
     state = graph.invoke(say("And how many boats?"), thread)
     assert brain.seen[3][1].text.splitlines()[2] == "detector, image-1: 1 boat (middle)"
-    assert set(state["attachments"]) == {"image-1", "image-2"}
+    assert state["picture"] == "image-3"  # of the boat alone; image-2 is of the dogs
     assert "[image-2]" not in brain.seen[2][1].text
 
 
