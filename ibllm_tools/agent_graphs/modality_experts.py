@@ -45,7 +45,7 @@ from ibllm_tools.routing import (
     shipped_adviser,
     with_results,
 )
-from ibllm_tools.routing.tool_texts import context_of, of_kinds
+from ibllm_tools.routing.tool_texts import context_of, counted, of_kinds
 from ibllm_tools.toolkit.experts import Experts, mono, places_in
 from ibllm_tools.toolkit.perceiving import frames_and_sound, seen_by_second
 
@@ -144,7 +144,9 @@ class _Experts:
         for record in records:
             found = self._seen(self._item(record))
             facts[record["id"]] = found
-            tell_step("look", f"{tag_of(record)}: {context_of(found) or 'nothing'}", **found)
+            by_time = "duration_s" in found
+            told = context_of(found) if by_time else counted(found["seen"][0]["objects"])
+            tell_step("look", f"{tag_of(record)}: {told or 'nothing'}", **found)
         return {"facts": facts} if facts else {}
 
     def listen(self, state: ExpertState) -> dict[str, Any]:

@@ -78,13 +78,16 @@ def draw_detections(
     canvas, taken = ImageDraw.Draw(page), list[_Rect]()
     names = {found.label for found in detections.detections}
     labels = [*labels, *sorted(names.difference(labels))]
-    for found in detections.detections:  # the surest get the best places for their labels
+    placed = []
+    for found in detections.detections:
         x0, y0, x1, y1 = found.box
         rect = _Rect(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
         colour = COLOURS[labels.index(found.label) % len(COLOURS)]
         canvas.rectangle(rect, outline="white", width=max(px // 4, 5))
         canvas.rectangle(rect, outline=colour, width=max(px // 6, 3))
-        _draw_label(canvas, page.size, rect, f"{found.label} {found.score:.0%}", colour, px, taken)
+        placed.append((rect, f"{found.label} {found.score:.0%}", colour))
+    for rect, text, colour in placed:  # the surest get the best places for their labels
+        _draw_label(canvas, page.size, rect, text, colour, px, taken)
     return page
 
 
