@@ -58,6 +58,17 @@ def test_pictures_that_tools_drew_are_not_compared(tmp_path):
     assert [entry["id"] for entry in found.artifact["results"]] == ["image-1"]
 
 
+def test_two_that_are_asked_about_are_told_first(tmp_path):
+    first = ["A dog.", call("find_similar", query="image-1"), result]
+    _, graph = dialog(first, tmp_path)
+    graph.invoke(say("What?", squares("dog"), squares("boat")), THREAD)
+    sound = Media.from_path(MEDIA_FOLDER / "sea.ogg")
+    state = graph.invoke(say("Are image-1 and audio-1 alike?", sound), THREAD)
+    line, _, ranked = state["messages"][-2].text.splitlines()
+    assert line.startswith("similarity of image-1 and audio-1: ")
+    assert "image-2" in ranked
+
+
 def test_what_a_model_makes_up_opens_nothing(tmp_path):
     script = [call("detect_objects", image="/etc/passwd"), result]
     _, graph = dialog(script, tmp_path)

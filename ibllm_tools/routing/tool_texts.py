@@ -130,25 +130,33 @@ def times_text(language: str | None, parts: Sequence[Part]) -> str:
 
 
 def likeness_text(
-    query: str, results: Sequence[Mapping[str, Any]], *, chinese: bool = False
+    query: str,
+    results: Sequence[Mapping[str, Any]],
+    asked: Sequence[str] = (),
+    *,
+    chinese: bool = False,
 ) -> str:
     """How alike attachments are to one of them, or to words.
 
     Args:
         query: An id, or words in quotation marks.
         results: `{"id", "score", "name"}`; the score is None where it cannot be compared.
+        asked: Ids that the question names; where these are two, the first line is about them.
         chinese: The language of the first line.
     """
     scores = {r["id"]: r["score"] for r in results if r["score"] is not None}
     names = [f"{r['id']} {r['name']}" for r in results if r.get("name")]
-    lines = [f"{r['id']}: cannot be compared" for r in results if r["score"] is None]
-    if names:
-        lines.insert(0, f"names: {', '.join(names)}")
-    if len(results) == 1 and scores and not query.startswith('"'):
-        [(other, score)] = scores.items()
-        lines.insert(0, say_pair(query, other, score, high=score >= ALIKE, chinese=chinese))
-    elif scores:
-        lines.insert(0, say_likeness(query, scores, chinese=chinese))
+    ranked = [say_likeness(query, scores, chinese=chinese)] if scores else []
+    pair = [id_ for id_ in asked if id_ in scores] if query in asked else []
+    if len(results) == 1 and not query.startswith('"'):
+        pair = list(scores)
+    if len(pair) == 1:
+        [other] = pair
+        high = scores[other] >= ALIKE
+        told = say_pair(query, other, scores[other], high=high, chinese=chinese)
+        ranked = [told, *ranked[: len(scores) - 1]]
+    lines = [*ranked[:1], *([f"names: {', '.join(names)}"] if names else []), *ranked[1:]]
+    lines += [f"{r['id']}: cannot be compared" for r in results if r["score"] is None]
     return "\n".join(lines)
 
 

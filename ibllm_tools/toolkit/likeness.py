@@ -17,7 +17,7 @@ from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.embeddings import ImageBindEmbeddings
 from ibllm_tools.errors import IbllmError
 from ibllm_tools.media import Media
-from ibllm_tools.routing import is_chinese
+from ibllm_tools.routing import ids_in, is_chinese
 from ibllm_tools.routing.tool_texts import likeness_text
 from ibllm_tools.toolkit.access import (
     Access,
@@ -88,8 +88,9 @@ class Likeness:
             drawn = ids_for_people(runtime.state.get("messages", ())) if runtime else ()
             results = self._compare(held, record, media, query, drawn)[:k]
             told = record["id"] if record is not None else f'"{query}"'
-            chinese = is_chinese(question_in(runtime))
-            return likeness_text(told, results, chinese=chinese), {"results": results}
+            question = question_in(runtime)
+            asked, chinese = ids_in(question, list(held.records)), is_chinese(question)
+            return likeness_text(told, results, asked, chinese=chinese), {"results": results}
 
     def embed_media(
         self,
