@@ -274,6 +274,12 @@ def test_a_turn_that_was_cut_off_is_closed_when_the_talk_goes_on(chat):
     assert messages[3].additional_kwargs["stopped"]
 
 
+def test_a_talk_that_cannot_be_kept_does_not_begin(chat, folder):
+    (folder / "file").write_text("no folder")
+    with pytest.raises(ConfigurationError, match="XDG_DATA_HOME"):
+        chat.say("Hello?", folder=folder / "file" / "data")
+
+
 def test_for_a_person_lines_end_between_words():
     shown = io.StringIO()
     narrow = Console(file=shown, width=30, force_terminal=True, color_system=None)

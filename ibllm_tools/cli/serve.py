@@ -116,9 +116,10 @@ def _welcome(address: str, settings: ServeSettings) -> RenderableType:
     facts.add_row("end", "Ctrl+C")
     name = next(iter(settings.models))
     key = "KEY" if settings.api_keys else "none"
+    reached = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     lines = (
         "from openai import OpenAI",
-        f'client = OpenAI(base_url="{address}/v1", api_key="{key}")',
+        f'client = OpenAI(base_url="{reached}/v1", api_key="{key}")',
         'question = {"role": "user", "content": "What is a dog?"}',
         f'answer = client.chat.completions.create(model="{name}", messages=[question])',
         "print(answer.choices[0].message.content)",
