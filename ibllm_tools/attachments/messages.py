@@ -127,12 +127,12 @@ def show(
 
 def ids_for_people(messages: Sequence[AnyMessage]) -> list[str]:
     """The attachments that tools drew for people; the model has not been shown them."""
+    held = [message for message in messages if isinstance(message, ToolMessage)]
     return [
         id_
-        for message in messages
-        if isinstance(message, ToolMessage)
-        for id_ in message.additional_kwargs.get(IDS, ())
-        if id_ not in message.additional_kwargs.get(_SEEN, ())
+        for message in held
+        for id_ in _listed(message, IDS)
+        if id_ not in _listed(message, _SEEN)
     ]
 
 
@@ -265,11 +265,13 @@ def _unloaded(value: Any, stored: Callable[[Mapping[str, Any]], dict[str, Any]],
 
 def _ids(message: BaseMessage, *, tools: bool) -> list[str]:
     if isinstance(message, HumanMessage):
-        found = message.additional_kwargs.get(IDS)
-    elif isinstance(message, ToolMessage) and tools:
-        found = message.additional_kwargs.get(_SEEN)
-    else:
-        found = None
+        return _listed(message, IDS)
+    return _listed(message, _SEEN) if isinstance(message, ToolMessage) and tools else []
+
+
+def _listed(message: BaseMessage, key: str) -> list[str]:
+    """Ids that a message keeps; a caller of a served agent may write what it likes there."""
+    found = message.additional_kwargs.get(key)
     return [id_ for id_ in found if isinstance(id_, str)] if isinstance(found, list) else []
 
 
