@@ -37,8 +37,7 @@ class TestChat(ChatModelIntegrationTests):
     def chat_model_params(self):
         return {**SETTINGS, "temperature": 0, "stream_usage": True}
 
-    # ChatOpenAI sends no schema here: the grammar makes the JSON, and pocket takes its keys from the
-    # question.
+    # ChatOpenAI sends no schema here: the grammar makes the JSON, pocket chooses the keys.
     @property
     def supports_json_mode(self):
         return True
