@@ -126,6 +126,20 @@ def test_the_adviser_is_right_where_it_is_sure():
     assert sum(sure) >= 0.96 * len(sure)
 
 
+@pytest.mark.parametrize(
+    ("question", "part"),
+    [
+        ("What do you see in the picture, and which words are said?",
+         "What do you see in the picture"),
+        ("图片里是什么？录音里说了什么？", "图片里是什么？"),
+        ("What is this?", "What is this?"),
+        ("How many dogs are in the picture?", "How many dogs are in the picture?"),
+    ],
+)  # fmt: skip
+def test_the_senses_are_asked_their_part_of_a_question(question, part):
+    assert shipped_adviser().part_for("answer", question, ["image-1", "audio-1"]) == part
+
+
 def test_an_adviser_learns_from_rows_and_survives_a_file(tmp_path):
     adviser = train_adviser(FACTS, n_rows=600, n_steps=120)
     adviser.save(tmp_path / "adviser.safetensors")

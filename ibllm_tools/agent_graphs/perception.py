@@ -169,7 +169,10 @@ class _Perception:
         """What the model itself perceives, where experts are asked as well."""
         question = _asked(state)
         records = _left(_chosen(state, question, MODALITIES), state["route"])
-        said = self._brain.answer(_with_tags(question, records), records)
+        asked = question
+        if self._brain.is_own:
+            asked = shipped_adviser().part_for("answer", question, list(_brought(state)))
+        said = self._brain.answer(_with_tags(asked, records), records)
         tell_step("sense", said)
         line = say_senses(said, chinese=is_chinese(question))
         return {"found": {"answer": {"lines": [line], "facts": {"answer": said}}}}

@@ -28,6 +28,10 @@ from ibllm_tools.routing.routes import EXPERTS, Expert, fitting, kind_of_id
 
 N_BUCKETS = 1 << 15
 FILE = "adviser.safetensors"
+_JOINTS = re.compile(
+    r"(?<=[.?!;？。！；，])\s*|(?:,| and|, and) (?=how |what |which |where |who |is |are |do |does )"
+)
+_WORD = re.compile(r"\w")
 _PARTS = re.compile(r"[a-z']+|[\u4e00-\u9fff]|[#@=?!.,？。！，]|\d+")
 
 
@@ -55,7 +59,7 @@ class Adviser:
 
         held = load_file(path or Path(__file__).parent / FILE)
         weights, bias = (held[key].astype(np.float32) for key in ("weights", "bias"))
-        return cls(weights, bias, float(held["sure"][0]))
+        return cls(weights, bias, round(float(held["sure"][0]), 2))
 
     def save(self, path: Path) -> None:
         """Write the table, with 16 bits a number."""
@@ -71,6 +75,15 @@ class Adviser:
         chosen = [expert for expert, chance in zip(EXPERTS, chances, strict=True) if chance > 0.5]
         certainty = float(np.maximum(chances, 1 - chances).prod())
         return fitting(chosen or [EXPERTS[int(chances.argmax())]], ids), certainty
+
+    def part_for(self, expert: Expert, question: str, ids: Sequence[str]) -> str:
+        """The parts of a question that an expert is asked about; all of it where none is told.
+
+        `What do you see, and which numbers are spoken?` leaves `What do you see` to the senses.
+        """
+        parts = [part.strip() for part in _JOINTS.split(question) if _WORD.search(part)]
+        kept = [part for part in parts if expert in self.advise(part, ids)[0]]
+        return question if len(kept) in (0, len(parts)) else " ".join(kept)
 
 
 @cache

@@ -30,8 +30,10 @@ N_ROWS, N_STEPS, BATCH = 24_000, 1500, 256
 RATE, DECAY = 0.02, 1e-5
 N_HELD, PARTS = 3000, 5
 """Rows to choose the threshold on, from one in so many lines of templates."""
-LEAST_RIGHT = 0.95
-"""Of the routes that count as sure, so many are right."""
+LEAST_RIGHT = 0.78
+"""So often pocket is right where the adviser doubts, of rows whose lines pocket was trained on and
+the adviser was not (320 rows): from where the adviser is right as often, it decides."""
+WINDOW = 0.1
 
 
 def train_adviser(
@@ -52,7 +54,7 @@ def train_adviser(
 def choose_sure(
     facts: Sequence[Fact], seed: int = 0, n_rows: int = N_ROWS, n_steps: int = N_STEPS
 ) -> float:
-    """Choose the least probability from which enough routes are right.
+    """Choose the least probability around which enough routes are right.
 
     One adviser is trained on four fifths of the lines of templates and tried on the rest.
 
@@ -72,7 +74,7 @@ def choose_sure(
             route, chance = adviser.advise(question, ids)
             told.append((chance, set(route) == set(experts)))
     for least in np.arange(0.5, 1, 0.05).round(2).tolist():
-        flags = [right for chance, right in told if chance >= least]
+        flags = [right for chance, right in told if least <= chance < least + WINDOW]
         if flags and np.mean(flags) >= LEAST_RIGHT:
             return float(least)
     return 1.0
