@@ -90,7 +90,7 @@ class PocketSchedules:
     point: Schedule = field(default_factory=lambda: Schedule(650, 1e-3, muon_lr=0.02))
     depth: Schedule = field(default_factory=lambda: Schedule(500, 1.5e-3))
     bind: Schedule = field(default_factory=lambda: Schedule(600, 2e-3, 50))
-    instruct: Schedule = field(default_factory=lambda: Schedule(4200, 1.5e-3, 50, save_every=200))
+    instruct: Schedule = field(default_factory=lambda: Schedule(4400, 1.5e-3, 50, save_every=200))
 
     def scaled(self, factor: float) -> PocketSchedules:
         """Make every stage longer or shorter."""
