@@ -29,7 +29,8 @@ from ibllm_tools.routing.routes import EXPERTS, Expert, fitting, kind_of_id
 N_BUCKETS = 1 << 15
 FILE = "adviser.safetensors"
 _JOINTS = re.compile(
-    r"(?<=[.?!;？。！；，])\s*|(?:,| and|, and) (?=how |what |which |where |who |is |are |do |does )"
+    r"(?<=[.?!;？。！；，])\s*|"
+    r"(?:,| and|, and) (?=how |what |which |where |who |is |are |do |does )"
 )
 _WORD = re.compile(r"\w")
 _PARTS = re.compile(r"[a-z']+|[\u4e00-\u9fff]|[#@=?!.,？。！，]|\d+")
