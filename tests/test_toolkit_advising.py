@@ -71,3 +71,36 @@ def test_spoken_words_need_the_recognizer(offered):
     rounds, _ = offered("What does the speaker say in the recording?", "dog.ogg")
     assert "transcribe_speech" in names_of(rounds[0])
     assert "perceive" not in names_of(rounds[0])
+
+
+def test_a_small_brain_reads_its_own_turn(tmp_path):
+    """Ids are read where a tool takes them; calls and results of earlier turns are not."""
+    from langchain.agents.middleware import wrap_model_call
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    seen = []
+
+    @wrap_model_call
+    def watch(request, handler):
+        seen.append([(m.type, m.text) for m in request.messages])
+        return handler(request)
+
+    agent = create_media_agent(
+        ChatImageBindLLM(max_tokens=40), attachments_dir=tmp_path, middleware=[watch],
+        checkpointer=InMemorySaver(),
+    )  # fmt: skip
+    thread = {"configurable": {"thread_id": "1"}}
+
+    def ask(question, *names):
+        seen.clear()
+        media = [Media.from_path(f"tests/media/{name}") for name in names]
+        agent.invoke({"messages": [HumanMessage([question, *media])]}, thread)
+        return list(seen)
+
+    assert ask("How many dogs are in the picture?", "dog.jpg")[0] == [
+        ("human", "How many dogs are in the picture? [image-1: dog.jpg]")
+    ]
+    [told] = ask("And what do you hear?", "dog.ogg")
+    assert [kind for kind, _ in told] == ["human", "ai", "human"]
+    assert told[0][1] == "How many dogs are in the picture?"
+    assert told[2][1] == "And what do you hear?"

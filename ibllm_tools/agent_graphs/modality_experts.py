@@ -215,10 +215,14 @@ class _Experts:
             told = [with_results(question, lines), *self._brain.media(records)]
             return self._brain.model.invoke([HumanMessage(told)]).text
         # What speech sounds like adds nothing to its words.
-        sensed = [] if not perceived or _only_speech(records, lines) else [perceived]
-        told = [*(say_senses(said, chinese=is_chinese(question)) for said in sensed), *lines]
-        asked = as_langchain(answer_messages(question, told))
-        return self._brain.model.invoke(asked).text
+        sensed = perceived if perceived and not _only_speech(records, lines) else ""
+        chinese = is_chinese(question)
+        if self._brain.is_own:  # its own sentence stands as it is
+            asked = as_langchain(answer_messages(question, lines))
+            said = self._brain.model.invoke(asked).text
+            return ("" if chinese else " ").join(filter(None, [sensed, said]))
+        told = [*([say_senses(sensed, chinese=chinese)] if sensed else []), *lines]
+        return self._brain.model.invoke(as_langchain(answer_messages(question, told))).text
 
     def _lines(
         self, id_: str, found: dict[str, Any], question: str, needed: Collection[str]

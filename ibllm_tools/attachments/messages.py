@@ -125,6 +125,11 @@ def show(
     return shown[::-1]
 
 
+def ids_of(message: BaseMessage) -> list[str]:
+    """The attachments that came with a message."""
+    return _listed(message, IDS)
+
+
 def ids_for_people(messages: Sequence[AnyMessage]) -> list[str]:
     """The attachments that tools drew for people; the model has not been shown them."""
     held = [message for message in messages if isinstance(message, ToolMessage)]

@@ -6,6 +6,7 @@ it calls it. The words of the question tell which expert is needed (`ibllm_tools
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ibllm_tools.attachments.lookup import attachments_of
-from ibllm_tools.attachments.messages import ids_for_people
+from ibllm_tools.attachments.messages import ids_for_people, ids_of
 from ibllm_tools.routing import Adviser, asked_nouns, ids_in
 from ibllm_tools.toolkit.access import without_tags
 from ibllm_tools.toolkit.offering import OffersTools
@@ -32,13 +33,19 @@ _EXPERT_OF = {
     "find_similar": "similarity",
 }
 _ID_FIELDS = {"image": ("image",), "audio": ("audio", "video"), "video": ("video",)}
+_BACK = re.compile(
+    r"\b(?:first|second|third|earlier|previous|before|ago|other|last|both|all)\b"
+    r"|第[一二三]|之前|前面|刚才|上一|另一|最早|两|都"
+)
+"""Words by which a question may mean what came with an earlier one."""
 
 
 class AdvisedTools(OffersTools):
     """Offers each perception tool where the question needs its expert, once a turn.
 
     Of those only what a call must have is shown, and ids as a choice of those that there are, so
-    that a grammar allows no other. Tools of other names are always offered, as they are.
+    that a grammar allows no other. Tools of other names are always offered, as they are. Calls
+    and results of earlier turns are left out, and ids where no tool takes any.
     """
 
     def __init__(self, adviser: Adviser) -> None:
@@ -51,20 +58,30 @@ class AdvisedTools(OffersTools):
         question, done = _turn(request.messages)
         drawn = ids_for_people(request.messages)
         ids = [id_ for id_ in attachments_of(request.state) if id_ not in drawn]
+        newest = [id_ for id_ in _newest(request.messages) if id_ in ids]
         needed = set(self._adviser.advise(question, ids)[0]) if ids else set()
         kept: list[BaseTool | dict[str, Any]] = []
+        n_others = 0
         for tool in request.tools:
             if not isinstance(tool, BaseTool) or tool.name not in _EXPERT_OF:
                 kept.append(tool)
+                n_others += 1
             elif _EXPERT_OF[tool.name] in needed and tool.name not in done:
-                kept.append(_narrowed(tool, ids, question))
-        return request.override(tools=kept)
+                kept.append(_narrowed(tool, ids, newest, question))
+        answers = bool(done & set(_EXPERT_OF)) and len(kept) == n_others
+        messages = _read(request.messages, alone=answers)
+        if len(kept) == n_others and not answers:  # no tool takes an id
+            messages = [_untagged(message) for message in messages]
+        return request.override(tools=kept, messages=messages)
 
 
-def _narrowed(tool: BaseTool, ids: Sequence[str], question: str) -> dict[str, Any]:
+def _narrowed(
+    tool: BaseTool, ids: Sequence[str], newest: Sequence[str], question: str
+) -> dict[str, Any]:
     """A tool in OpenAI's form, with what it requires alone and ids as a choice.
 
-    Ids that the question names are the choice, if it names any that fit.
+    Of the ids that fit, those that the question names are the choice, or else those that came
+    with it, unless it looks back.
     """
     found = convert_to_openai_tool(tool)
     parameters = found["function"]["parameters"]
@@ -73,7 +90,8 @@ def _narrowed(tool: BaseTool, ids: Sequence[str], question: str) -> dict[str, An
     for name, kinds in _ID_FIELDS.items():
         fitting = [i for i in ids if i.startswith(kinds)]
         if name in fields and fitting:
-            fields[name] |= {"enum": ids_in(question, fitting) or fitting}
+            came = [i for i in fitting if i in newest and not _BACK.search(question.casefold())]
+            fields[name] |= {"enum": ids_in(question, fitting) or came or fitting}
     if "query" in fields and (named := ids_in(question, ids)):
         fields["query"] |= {"enum": named}
     elif "query" in fields and not asked_nouns(question):
@@ -82,6 +100,45 @@ def _narrowed(tool: BaseTool, ids: Sequence[str], question: str) -> dict[str, An
         **found,
         "function": {**found["function"], "parameters": {**parameters, "properties": fields}},
     }
+
+
+def _newest(messages: Sequence[AnyMessage]) -> list[str]:
+    """The attachments that came with the last question."""
+    asked = [message for message in messages if isinstance(message, HumanMessage)]
+    return ids_of(asked[-1]) if asked else []
+
+
+def _read(messages: Sequence[AnyMessage], *, alone: bool) -> list[AnyMessage]:
+    """What a small model reads, which repeats what it reads.
+
+    Of earlier turns it reads questions and answers; calls and results are in the answers. Where
+    it words what the tools of this turn have found, it reads this turn `alone`.
+    """
+    asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
+    start = asked[-1] if asked else 0
+    earlier = [] if alone else messages[:start]
+    kept = [
+        message
+        for message in earlier
+        if not isinstance(message, ToolMessage) and not getattr(message, "tool_calls", None)
+    ]
+    return [*kept, *messages[start:]]
+
+
+def _untagged(message: AnyMessage) -> AnyMessage:
+    """A question without tags, which say nothing to who senses the media and calls no tool."""
+    if not isinstance(message, HumanMessage) or not ids_of(message):
+        return message
+    content = message.content
+    if isinstance(content, str):
+        return message.model_copy(update={"content": without_tags(content)})
+    blocks = [
+        {**block, "text": without_tags(block["text"])}
+        if isinstance(block, dict) and isinstance(block.get("text"), str)
+        else block
+        for block in content
+    ]
+    return message.model_copy(update={"content": blocks})
 
 
 def _turn(messages: Sequence[AnyMessage]) -> tuple[str, set[str]]:

@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 
 from ibllm_tools.attachments.records import Attachment
 from ibllm_tools.media import Media, Video
-from ibllm_tools.routing.tool_texts import context_of, video_text
+from ibllm_tools.routing.tool_texts import video_text
 from ibllm_tools.toolkit.access import Access, Result, make_tool, told_to_the_model
 from ibllm_tools.toolkit.experts import Experts, mono
 from ibllm_tools.toolkit.schemas import PerceiveArgs, VideoArgs
@@ -89,9 +89,8 @@ class Perceiving:
             assert isinstance(item, Video)
             _, media = self._access.held(runtime).media(video)
             facts = self._facts(item)
-            context = context_of(facts)
-            asked = f"{question}\n{context}" if context else question
-            answer = self._chat.invoke([HumanMessage([asked, *frames_and_sound(media, item)])])
+            # What experts found stands beside the answer; a small model would but repeat it.
+            answer = self._chat.invoke([HumanMessage([question, *frames_and_sound(media, item)])])
             artifact = {"id": record["id"], "answer": answer.text, **facts}
             return video_text(record["id"], item.duration_s, answer.text, facts), artifact
 
