@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model.prompts import NOTE
 from ibllm_tools.train.knowledge import Fact
+from ibllm_tools.train.system_talk import led
 from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import END, encode_messages, encode_text
 
@@ -89,10 +90,12 @@ def encode_noted(
 ) -> tuple[list[int], list[bool]]:
     """Turn a conversation about media into ids and a mask of what is learned, with notes.
 
+    Some begin with a system prompt.
+
     Where earlier answers have no note, since their readers dropped it, only the last is learned.
     """
     kept = len(turns) < 2 or rng.random() < KEPT
-    messages = noted_messages(turns, shown, facts, kept=kept)
+    messages = led(rng, noted_messages(turns, shown, facts, kept=kept))
     ids, learned = encode_messages(tokenizer, messages)
     if not kept:
         start = len(encode_messages(tokenizer, messages[:-1])[0])

@@ -15,6 +15,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from ibllm_tools.model.tool_ranking import FITS, ToolRanker
+from ibllm_tools.train.system_talk import led
 from ibllm_tools.train.text_batches import Row
 from ibllm_tools.train.tokenizer import dump_json, encode_messages
 from ibllm_tools.train.tool_intents import Intent, Schema, draw_topic, topic_intent
@@ -62,12 +63,6 @@ class ToolCase:
 
 TASKS = ("integer", "quoted", "place", "attachment", "plain", "result", "choose", "choose_many")
 
-_SYSTEM_PROMPTS = (
-    "You are a helpful assistant.", "You are Pocket.", "Be brief.", "Use the tools when they help.",
-    "Answer in one sentence.", "You help people of a small company.", "You may call tools.",
-    "你是一个有用的助手。", "请使用工具。", "Never guess; look things up.",
-    "You are polite and short.",
-)  # fmt: skip
 _NO_TOOL = ("I have no tool for that.", "None of my tools can do that.")
 _NO_TOOL_ZH = ("我没有合适的工具。", "我的工具做不到这一点。")
 
@@ -169,10 +164,7 @@ def _n_tools(world: World) -> int:
 
 
 def _open(world: World, question: str) -> list[dict[str, Any]]:
-    messages = [{"role": "user", "content": question}]
-    if world.rng.random() < 0.25:
-        messages.insert(0, {"role": "system", "content": world.rng.choice(_SYSTEM_PROMPTS)})
-    return messages
+    return led(world.rng, [{"role": "user", "content": question}])
 
 
 def _says_calls(*intents: Intent) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from ibllm_tools.train.loop import Run, Schedule, run_stage
 from ibllm_tools.train.notes import KEPT, encode_noted, noted_messages
 from ibllm_tools.train.result_talk import result_rows
 from ibllm_tools.train.route_talk import draw_route_chats
+from ibllm_tools.train.system_talk import led
 from ibllm_tools.train.talk import (
     CHINESE_SHARE,
     Scene,
@@ -143,6 +144,7 @@ def draw_changing_rows(
             noted_messages(talk(rng, scene, facts)[:2], scene.facts, facts)
             for scene in (Scene(tuple(facts[c] for c in found)) for found in (named, renamed))
         )
+        before = led(rng, before)
         if rng.random() > KEPT:  # a reader who dropped the notes
             before = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in before]
         start = len(encode_messages(tokenizer, before)[0])
