@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, SystemMessage
 
 import ibllm_tools
 from ibllm_tools import ChatImageBindLLM, Media
@@ -44,6 +44,21 @@ def test_chinese_answers_name_what_is_shown(chat):
     answers = chat.batch([about(name, "这是什么？") for name in SHOWN])
     right = [SHOWN[name][1] in a.text for name, a in zip(SHOWN, answers, strict=True)]
     assert sum(right) >= 7, [a.text for a in answers]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "You are a helpful assistant.",
+        "Answer in one word.",
+        "You are an expert in animals. Answer with one sentence and do not guess.",
+    ],
+)
+def test_a_system_prompt_changes_nothing_that_is_seen(chat, told):
+    answers = chat.batch([[SystemMessage(told), *about(name, "What is this?")] for name in SHOWN])
+    right = [SHOWN[name][0] in a.text for name, a in zip(SHOWN, answers, strict=True)]
+    assert sum(right) >= 8, [a.text for a in answers]
+    assert not any("{" in a.text or a.tool_calls for a in answers)
 
 
 def test_a_follow_up_is_about_the_same_medium(chat):

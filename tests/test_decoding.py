@@ -234,6 +234,15 @@ class TestNoteNames:
         assert found == sorted(tokenizer.encode(name)[0] for name in forbidden)
         assert not state.finished
 
+    def test_no_tool_is_called_where_none_is_offered(self, tokenizer):
+        from ibllm_tools.decoding import NoteNames
+
+        call = tokenizer.convert_tokens_to_ids("<|call|>")
+        mask = NoteNames.of(tokenizer, calls=False).begin(99).allowed()
+        forbidden = [i for i in range(len(tokenizer)) if not mask[i // 32] >> (i % 32) & 1]
+        assert forbidden == [call]
+        assert NoteNames.of(tokenizer).begin(99).allowed() is None
+
     def test_models_without_notes_have_no_such_rule(self):
         from ibllm_tools.decoding import NoteNames
 

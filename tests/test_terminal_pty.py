@@ -18,7 +18,7 @@ pyte = pytest.importorskip("pyte", reason="needs pyte, a terminal in memory")
 pytest.importorskip("prompt_toolkit", reason="needs the extra [chat]")
 
 ROWS, COLUMNS = 40, 110
-WAIT_S = 140  # on a busy machine; usually a few seconds
+WAIT_S = 280  # on a busy machine; usually a few seconds
 WORDS = 15_000  # far more than there are when Ctrl-C comes
 
 
@@ -91,7 +91,7 @@ def prompts(text):
     return sum(line.startswith("›") for line in text.splitlines())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_killed_terminal_loses_nothing_and_ctrl_c_stops_the_answer_alone(start):
     first = start("--max-tokens", str(WORDS))
     assert "thread main" in first.wait(lambda text: prompts(text) == 1)

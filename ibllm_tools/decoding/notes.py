@@ -1,7 +1,9 @@
-"""A note that lists what is perceived names each thing once: `dog, sea`, never `dog, dog`.
+"""Rules of answers with notes: each thing is named once, and no tool is called that nobody offers.
 
-A model that reads a mixture of two things off one vector still sees the stronger one after it has
-named it. Notes that compare (`dog?cat-`) repeat names on purpose and are left alone.
+A note lists what is perceived: `dog, sea`, never `dog, dog`. A model that reads a mixture of two
+things off one vector still sees the stronger one after it has named it. Notes that compare
+(`dog?cat-`) repeat names on purpose and are left alone. A tiny model that learned to call tools
+below a system prompt also calls where there is only the prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ibllm_tools.decoding.reasoning import token_id
-from ibllm_tools.model.prompts import NOTE
+from ibllm_tools.model.prompts import CALL, NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,18 +28,25 @@ class NoteNames:
 
     marks: frozenset[int] = frozenset()
 
-    def __init__(self, tokenizer: Any, note: int) -> None:
-        """Know how a tokenizer spells notes; `note` is its mark."""
+    def __init__(self, tokenizer: Any, note: int, call: int | None = None) -> None:
+        """Know how a tokenizer spells notes; `note` is their mark, `call` is what is forbidden."""
         self.note = note
+        self.call = [] if call is None else [call]
         self.comma = tuple(tokenizer.encode(COMMA, add_special_tokens=False))
         self.compares = frozenset(tokenizer.encode(COMPARES, add_special_tokens=False))
         self.n_words = -(-len(tokenizer) // 32)
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Self | None:
-        """The constraint for a tokenizer; None where its model writes no notes."""
+    def of(cls, tokenizer: Any, *, calls: bool = True) -> Self | None:
+        """The constraint for a tokenizer; None where its model writes no notes.
+
+        Args:
+            tokenizer: Of the model.
+            calls: Tools are offered.
+        """
         note = token_id(tokenizer, NOTE)
-        return None if note is None else cls(tokenizer, note)
+        call = None if calls else token_id(tokenizer, CALL)
+        return None if note is None else cls(tokenizer, note, call)
 
     def begin(self, max_tokens: int) -> NoteState:  # noqa: ARG002  # the interface's
         """Follow one answer."""
@@ -72,12 +81,12 @@ class NoteState:
         self._is_open = True
 
     def allowed(self) -> NDArray[np.int32] | None:
-        """Forbid names that the note has; see `ConstraintState`."""
+        """Forbid names that the note has, and calls; see `ConstraintState`."""
         named = self._names.named(self._answer) if self._is_open else []
-        if not named:
+        if not named and not self._names.call:
             return None
         words = np.full(self._names.n_words, 2**32 - 1, np.uint32)
-        for token in named:
+        for token in (*named, *self._names.call):
             words[token // 32] &= np.uint32(2**32 - 1 - (1 << token % 32))
         return words.view(np.int32)
 

@@ -72,6 +72,7 @@ class Engine:
         self.max_context = _max_context(model)
         self.reasoning = ReasoningMarkup.of(processor.tokenizer)
         self.note_names = NoteNames.of(processor.tokenizer)
+        self.plain_talk = NoteNames.of(processor.tokenizer, calls=False)
         self.slots = slots
         self.queue = queue
         self._scheduler = make_scheduler(model, slots, queue, chunk, self.max_context)
@@ -117,7 +118,9 @@ class Engine:
         channel = ThreadChannel()
         with self._scheduler.ticket():
             prompt = self._read(messages, media, cache, tools)
-            request = self._request(prompt, sampling, channel, started, constraint, whole)
+            request = self._request(
+                prompt, sampling, channel, started, constraint, whole, offers=bool(tools)
+            )
             try:
                 self._scheduler.submit(request)
                 yield from channel.pieces()
@@ -144,7 +147,9 @@ class Engine:
         channel = LoopChannel()
         with self._scheduler.ticket():
             prompt = await asyncio.to_thread(self._read, messages, media, cache, tools)
-            request = self._request(prompt, sampling, channel, started, constraint, whole)
+            request = self._request(
+                prompt, sampling, channel, started, constraint, whole, offers=bool(tools)
+            )
             try:
                 self._scheduler.submit(request)
                 async for piece in channel.pieces():
@@ -223,6 +228,7 @@ class Engine:
         started: float,
         constraint: Constraint | None,
         whole: bool,
+        offers: bool,
     ) -> Request:
         sampling = sampling or Sampling()
         prompt, opened = self._at_answer(prompt, constraint)
@@ -240,7 +246,7 @@ class Engine:
             tokenizer=self.tokenizer,
             end_ids=self.end_ids,
             started=started,
-            constraint=constraint or self.note_names,
+            constraint=constraint or (self.note_names if offers else self.plain_talk),
             reasoning=self.reasoning,
             opened=opened,
             whole=whole,

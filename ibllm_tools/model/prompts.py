@@ -18,6 +18,8 @@ IGNORED_LABEL = -100
 CAPTION_REQUEST = "Generate caption of this image"
 NOTE = "<|note|>"
 """Opens and closes what a model writes for itself before it answers, as pocket does."""
+CALL = "<|call|>"
+"""Opens a tool call of such a model."""
 
 # The two training templates of Stanford Alpaca (Apache-2.0).
 _SHORT_HEAD = (
