@@ -114,6 +114,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one(engine):
     with Gate(engine, held_from=8) as gate, ThreadPoolExecutor(1) as pool:
         long = engine.stream(user("tell"), sampling=Sampling(max_tokens=400))
         next(long)
+        wait_until(lambda: gate.steps == 8)  # held: what comes now has to wait
         short = pool.submit(answer, engine, user("short"), sampling=Sampling(max_tokens=2))
         wait_until(lambda: engine._scheduler._waiting)
         gate.open(held_from=40)
