@@ -1,6 +1,8 @@
 """The detector that ships finds and counts; its figures are counted right; its recipe runs."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +59,17 @@ def test_two_of_a_thing_are_two_and_an_empty_wall_has_nothing(detector):
     ]
     assert sorted(counts)[2] >= 2  # of four things, two or more are counted right
     assert not detector.detect(scene()).detections
+
+
+def test_nothing_is_warned_of():
+    code = (
+        "from PIL import Image; from ibllm_tools.experts import open_detector;"
+        "print(open_detector().detect(Image.new('RGB', (128, 128))).detections)"
+    )
+    command = [sys.executable, "-W", "always::UserWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.strip() == "[]"
+    assert "embed_dim" not in done.stderr
 
 
 def test_it_knows_its_classes_and_finds_those_that_are_asked_for(detector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,8 @@ def load_whole(family: Any, source: str, **options: Any) -> Any:
     Raises:
         CheckpointError: Weights are missing; transformers alone would fill in random ones.
     """
+    # A hint on the speed of a CUDA kernel, which no user of a finished checkpoint can follow.
+    warnings.filterwarnings("ignore", message="You'd better set embed_dim", category=UserWarning)
     model, report = family.from_pretrained(
         source,
         use_safetensors=True,  # pickles are refused
