@@ -59,8 +59,6 @@ N_SHOWN = {"one": 0.46, "faint": 0.05, "two": 0.33, "unknown": 0.16}
 """Shares of rows that show one thing, one and a faint second, two, or nothing known."""
 PAIRED = 0.25
 """Share of rows that ask the same yes/no question as another row and get the other answer."""
-AGAIN = 0.2
-"""Share of these pairs whose "yes" comes twice: a wrong name costs a "yes", never a "no"."""
 
 CALLED = 0.06
 """Share of rows that call a tool with what the media show."""
@@ -118,8 +116,7 @@ def _draw_paired_rows(
     there, absent = ([facts[c] for c in scene] for scene in scenes)
     turns = exists_pair(rng, there, absent, facts[asked], chinese)
     rows = []
-    shown_again = rng.random() < AGAIN
-    for scene, turn in [*zip(scenes, turns, strict=True), (scenes[0], turns[0])][: 2 + shown_again]:
+    for scene, turn in zip(scenes, turns, strict=True):
         ids, learned = encode_noted(rng, tokenizer, [turn], [facts[c] for c in scene], facts)
         shown = (scene[0], scene[1] if mixed else -1)
         rows.append(Row(ids, learned, shown, has_media=True))
