@@ -130,7 +130,7 @@ def _find(
     asks = bool(_ASKS.search(clause) or (_CONFIRMS.search(text) and not _OPEN.search(text)))
     if not asks or re.search(r"\b(?:or|not)\b|n't\b|\bno #", clause):
         return None
-    two = _two(clause, counts)
+    two = _two(clause, counts, _TWO)
     if two is not None:
         return two
     amount = _amount(clause, counts)
@@ -150,15 +150,22 @@ def _which(clause: str, names: Sequence[str], counts: Sequence[int]) -> str | No
     return f"more {noun_of(names[first if counts[first] > counts[second] else second]).plural}"
 
 
-def _two(clause: str, counts: Sequence[int]) -> bool | None:
-    """A claim that compares two things."""
-    forms: tuple[tuple[str, Check], ...] = (
-        (r"more #(\d) than (?:\w+ ){0,2}?#(\d)", operator.gt),
-        (r"#(\d) (?:\w+ )?(?:more|more \w+) than (?:\w+ ){0,2}?#(\d)", operator.gt),
-        (r"#(\d) outnumber (?:\w+ ){0,2}?#(\d)", operator.gt),
-        (r"(?:fewer|less) #(\d) than (?:\w+ ){0,2}?#(\d)", operator.lt),
-        (r"as many #(\d) as (?:\w+ ){0,2}?#(\d)", operator.eq),
-    )
+_TWO: tuple[tuple[str, Check], ...] = (
+    (r"more #(\d) than (?:\w+ ){0,2}?#(\d)", operator.gt),
+    (r"#(\d) (?:\w+ )?(?:more|more \w+) than (?:\w+ ){0,2}?#(\d)", operator.gt),
+    (r"#(\d) outnumber (?:\w+ ){0,2}?#(\d)", operator.gt),
+    (r"(?:fewer|less) #(\d) than (?:\w+ ){0,2}?#(\d)", operator.lt),
+    (r"as many #(\d) as (?:\w+ ){0,2}?#(\d)", operator.eq),
+)
+_TWO_ZH: tuple[tuple[str, Check], ...] = (
+    (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?多", operator.gt),
+    (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?少", operator.lt),
+    (r"#(\d)(?:和|与|跟)#(\d)(?:的?数量)?(?:是不是|是否)?(?:一样多|相等|相同)", operator.eq),
+)
+
+
+def _two(clause: str, counts: Sequence[int], forms: Sequence[tuple[str, Check]]) -> bool | None:
+    """A claim that compares two things, in one of some forms."""
     for form, is_so in forms:
         if found := re.search(form, clause):
             return is_so(counts[int(found[1])], counts[int(found[2])])
@@ -227,7 +234,7 @@ def _find_zh(
         return None
     if not (_ASKS_ZH.search(clause) or (_CONFIRMS.search(text) and not _OPEN.search(text))):
         return None
-    two = _two_zh(clause, counts)
+    two = _two(clause, counts, _TWO_ZH)
     if two is not None:
         return two
     amount = _amount_zh(clause, counts)
@@ -244,18 +251,6 @@ def _which_zh(clause: str, names: Sequence[str], counts: Sequence[int]) -> str |
         return "一样多"
     more = noun_of(names[first if counts[first] > counts[second] else second])
     return f"{more.name_zh or more.name}更多"
-
-
-def _two_zh(clause: str, counts: Sequence[int]) -> bool | None:
-    forms: tuple[tuple[str, Check], ...] = (
-        (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?多", operator.gt),
-        (r"#(\d)(?:的?数量)?(?:是不是|是否)?比#(\d)(?:的?数量)?(?:更|要|还)?少", operator.lt),
-        (r"#(\d)(?:和|与|跟)#(\d)(?:的?数量)?(?:是不是|是否)?(?:一样多|相等|相同)", operator.eq),
-    )
-    for form, is_so in forms:
-        if found := re.search(form, clause):
-            return is_so(counts[int(found[1])], counts[int(found[2])])
-    return None
 
 
 def _amount_zh(clause: str, counts: Sequence[int]) -> bool | None:
